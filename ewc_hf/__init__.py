@@ -1,0 +1,24 @@
+"""Fine-tune language models without forgetting: Elastic Weight Consolidation for Hugging Face."""
+
+from .baselines import l2_to_start
+from .config import EWCConfig, EWCFields
+from .consolidation import Consolidation
+from .coupling import Coupling
+from .importance import estimate_importance
+from .perplexity import PerplexityResult, evaluate_perplexity
+from .trainer import EWCMixin, EWCTrainer
+from .version import __version__
+
+__all__ = [
+    "Consolidation",
+    "Coupling",
+    "EWCConfig",
+    "EWCFields",
+    "EWCMixin",
+    "EWCTrainer",
+    "PerplexityResult",
+    "__version__",
+    "estimate_importance",
+    "evaluate_perplexity",
+    "l2_to_start",
+]

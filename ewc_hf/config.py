@@ -1,0 +1,52 @@
+"""`EWCFields`, the options of the penalty, and `EWCConfig`, which adds them to `TrainingArguments`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from .coupling import Coupling
+
+
+@dataclass
+class EWCFields:
+    r"""The options of the penalty, to be mixed into any `TrainingArguments`.
+
+        class EWCSFTConfig(EWCFields, SFTConfig): ...
+
+    Raises:
+        ValueError: lambda or alpha negative or not finite, or an unknown coupling.
+    """
+
+    ewc_lambda: float = field(
+        default=30.0,
+        metadata={"help": "Strength of the penalty. For Fisher a pure number; 0 is plain fine-tuning."},
+    )
+    ewc_coupling: Coupling | str = field(
+        default=Coupling.DECOUPLED,
+        metadata={"help": "'loss' adds the penalty's gradient before clipping, 'decoupled' pulls after the step."},
+    )
+    ewc_stabilized: bool = field(
+        default=True,
+        metadata={"help": "Coupling 'loss': divide the importance by 1 + alpha*lambda*importance."},
+    )
+    ewc_alpha: float | None = field(
+        default=None,
+        metadata={"help": "Coupling 'loss': alpha of the stabilization; by default each group's peak learning rate."},
+    )
+
+    def __post_init__(self) -> None:
+        """Check the options, then let the training arguments check theirs."""
+        for name, value in (("ewc_lambda", self.ewc_lambda), ("ewc_alpha", self.ewc_alpha)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"expected {name} to be a finite number >= 0, got {value}; 0 switches it off")
+        self.ewc_coupling = Coupling(self.ewc_coupling)
+        if isinstance(self, TrainingArguments):
+            super().__post_init__()
+
+
+@dataclass
+class EWCConfig(EWCFields, TrainingArguments):
+    """`TrainingArguments` with the options of the penalty."""

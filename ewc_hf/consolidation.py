@@ -1,0 +1,252 @@
+"""What is stored beside a checkpoint: importance, the anchor or where it is, and metadata."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+
+from .files import read_json, replaced, write_json
+from .params import fingerprint
+from .shards import Tensors, index_path, read_checkpoint, read_shards, remove_stale_shards, write_shards
+from .version import __version__
+
+CONFIG_NAME = "ewc_config.json"
+IMPORTANCE, ANCHOR = "ewc_importance", "ewc_anchor"
+HERE = "."
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Consolidation:
+    """What a model has to remember: how important each weight is, and the value to stay near.
+
+    Attributes:
+        importance: Omega, one non-negative number a weight, by parameter name as in `model.named_parameters()`.
+        anchor: `w*`, the weights after pretraining, by the same names.
+        metadata: method, label source, unit, examples, tokens, the anchor's source and fingerprint, versions and the
+            tasks so far; plain JSON values.
+
+    Raises:
+        ValueError: names or shapes of importance and anchor differ, or a value is NaN, infinite or, in the
+            importance, negative.
+    """
+
+    importance: Tensors
+    anchor: Tensors
+    metadata: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        """Check the tensors; a NaN here would otherwise surface as a silent NaN loss."""
+        _require_same_shapes(self.importance, self.anchor, "importance", "anchor")
+        for kind, tensors in (("importance", self.importance), ("anchor", self.anchor)):
+            for name, tensor in tensors.items():
+                if not torch.isfinite(tensor).all():
+                    raise ValueError(
+                        f"expected finite numbers, got NaN or Inf in the {kind} of '{name}'; estimate it again"
+                    )
+        for name, tensor in self.importance.items():
+            if (tensor < 0).any():
+                raise ValueError(
+                    f"expected importance >= 0, got {tensor.min().item():g} in '{name}'; clamp it at zero"
+                )
+
+    @classmethod
+    def create(
+        cls,
+        importance: Tensors,
+        anchor: Tensors,
+        *,
+        method: str,
+        unit: str,
+        num_examples: int,
+        num_tokens: int,
+        **described: Any,
+    ) -> Consolidation:
+        """Make the consolidation of one task, with fingerprints and versions.
+
+        Args:
+            importance: Omega by parameter name.
+            anchor: the weights by the same names.
+            method: the estimator's name.
+            unit: what 1/2 sum Omega (w-w*)^2 is measured in.
+            num_examples: examples that were read.
+            num_tokens: label tokens among them.
+            described: whatever else tells how the importance came about.
+        """
+        task = {"method": method, **described, "num_examples": num_examples, "num_tokens": num_tokens, "weight": 1.0}
+        metadata = {
+            "format_version": FORMAT_VERSION,
+            "method": method,
+            **described,
+            "unit": unit,
+            "num_examples": num_examples,
+            "num_tokens": num_tokens,
+            "importance_fingerprint": fingerprint(importance),
+            "anchor": {"source": None, "revision": None, "fingerprint": fingerprint(anchor)},
+            "tasks": [task],
+            "versions": {
+                "ewc_hf": __version__,
+                "torch": str(torch.__version__),
+                "transformers": transformers.__version__,
+            },
+        }
+        return cls(importance, anchor, metadata)
+
+    def merge(self, new: Consolidation, decay: float = 1.0) -> Consolidation:
+        """Return `decay * self + new`, anchored where `new` is: EWC over several tasks, online EWC for decay < 1.
+
+        Args:
+            new: the consolidation of the task learned last, of the same model and method.
+            decay: how much of the older importance is kept, from 0 to 1.
+
+        Raises:
+            ValueError: decay outside [0, 1], or another method, unit, parameter name or shape.
+
+        Reference: Schwarz et al. 2018, "Progress & Compress", eq. 9 (online EWC).
+        """
+        if not 0 <= decay <= 1:
+            raise ValueError(f"expected 0 <= decay <= 1, got {decay}")
+        for key in ("method", "unit"):
+            if self.metadata[key] != new.metadata[key]:
+                raise ValueError(
+                    f"expected importances of the same {key}, got '{self.metadata[key]}' and '{new.metadata[key]}'; "
+                    "estimate both in the same way"
+                )
+        _require_same_shapes(self.importance, new.importance, "older importance", "newer importance")
+        importance = {name: decay * self.importance[name].to(omega) + omega for name, omega in new.importance.items()}
+        older = [{**task, "weight": decay * task["weight"]} for task in self.metadata["tasks"]]
+        metadata = {
+            **new.metadata,
+            "num_examples": self.metadata["num_examples"] + new.metadata["num_examples"],
+            "num_tokens": self.metadata["num_tokens"] + new.metadata["num_tokens"],
+            "importance_fingerprint": fingerprint(importance),
+            "tasks": older + new.metadata["tasks"],
+        }
+        return Consolidation(importance, new.anchor, metadata)
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        anchor_source: str | os.PathLike[str] | None = None,
+        anchor_revision: str | None = None,
+        max_shard_size: int | str = "5GB",
+    ) -> None:
+        """Write the importance, the metadata and, where no checkpoint holds it already, the anchor.
+
+        All files appear under temporary names first; `ewc_config.json` is renamed last. `AutoModel.from_pretrained`
+        ignores them all, so the folder may be a model's.
+
+        Args:
+            folder: made where it is missing.
+            anchor_source: a checkpoint (folder or Hub id) that holds the anchor, to refer to instead of storing it.
+                By default `folder` itself where its `model.safetensors` is the anchor, else the anchor is stored.
+            anchor_revision: the revision of a Hub id.
+            max_shard_size: bytes, or a string like "5GB".
+
+        Raises:
+            ValueError: `anchor_source` does not hold the anchor.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        source = HERE if anchor_source is None else _absolute(anchor_source)
+        checkpoint = _read_anchor_checkpoint(folder, source, anchor_revision, list(self.anchor))
+        held = checkpoint is not None and all(
+            torch.equal(checkpoint[name].to(w), w) if checkpoint[name].shape == w.shape else False
+            for name, w in self.anchor.items()
+        )
+        if anchor_source is not None and not held:
+            raise ValueError(
+                f"expected a checkpoint that holds the anchor, got '{anchor_source}' with other weights or names; "
+                "leave `anchor_source` out to store the anchor itself"
+            )
+        anchor = {
+            "source": source if held else ANCHOR,
+            "revision": anchor_revision,
+            "fingerprint": fingerprint(checkpoint if held else self.anchor),
+        }
+        with ExitStack() as stack:
+            config = stack.enter_context(replaced(folder / CONFIG_NAME))
+            write_shards(stack, folder, IMPORTANCE, self.importance, max_shard_size)
+            if not held:
+                write_shards(stack, folder, ANCHOR, self.anchor, max_shard_size)
+            write_json(config, {**self.metadata, "anchor": anchor})
+        if held:
+            index_path(folder, ANCHOR).unlink(missing_ok=True)
+        remove_stale_shards(folder, IMPORTANCE)
+        remove_stale_shards(folder, ANCHOR)
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], revision: str | None = None) -> Consolidation:
+        """Read a consolidation and its anchor; only safetensors and JSON are read.
+
+        Args:
+            source: a folder that `save_pretrained` wrote, or a Hub id.
+            revision: of a Hub id: a branch, tag or commit.
+
+        Raises:
+            ValueError: a file is missing, truncated, changed or of another format, an index names a path outside its
+                folder, the anchor's fingerprint is not the one recorded, or a number is NaN, infinite or negative.
+        """
+        folder = _local_folder(source, revision, ["ewc_*", "model*.safetensors", "model.safetensors.index.json"])
+        metadata = read_json(folder / CONFIG_NAME)
+        if not isinstance(metadata, dict) or metadata.get("format_version") != FORMAT_VERSION:
+            raise ValueError(
+                f"expected format version {FORMAT_VERSION} in '{folder / CONFIG_NAME}', got another; "
+                "install the version of ewc_hf that wrote it, or estimate the importance again"
+            )
+        importance = read_shards(folder, IMPORTANCE)
+        recorded = metadata["anchor"]
+        if recorded["source"] == ANCHOR:
+            anchor: Tensors | None = read_shards(folder, ANCHOR)
+        else:
+            anchor = _read_anchor_checkpoint(folder, recorded["source"], recorded["revision"], list(importance))
+        if anchor is None or fingerprint(anchor) != recorded["fingerprint"]:
+            raise ValueError(
+                f"expected the anchor with fingerprint {recorded['fingerprint']} in '{recorded['source']}' (seen from "
+                f"'{folder}'), got other weights; put the checkpoint back that the importance was estimated on, or "
+                "estimate it again"
+            )
+        return cls(importance, anchor, metadata)
+
+
+def _read_anchor_checkpoint(folder: Path, source: str, revision: str | None, names: list[str]) -> Tensors | None:
+    patterns = ["model*.safetensors", "model.safetensors.index.json"]
+    return read_checkpoint(folder if source == HERE else _local_folder(source, revision, patterns), names)
+
+
+def _local_folder(source: str | os.PathLike[str], revision: str | None, patterns: list[str]) -> Path:
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns))
+    except Exception as error:
+        raise ValueError(
+            f"expected a folder or a Hub id that can be reached, got '{source}' ({type(error).__name__}: {error}); "
+            "check the path, the name and the network"
+        ) from error
+
+
+def _absolute(source: str | os.PathLike[str]) -> str:
+    return str(Path(source).resolve()) if Path(source).is_dir() else str(source)
+
+
+def _require_same_shapes(a: Tensors, b: Tensors, name_of_a: str, name_of_b: str) -> None:
+    if lone := sorted(a.keys() ^ b.keys()):
+        raise ValueError(
+            f"expected the same parameters in {name_of_a} and {name_of_b}, got {len(lone)} in only one of them, "
+            f"such as '{lone[0]}'; estimate both on the same model"
+        )
+    for name in a:
+        if a[name].shape != b[name].shape:
+            raise ValueError(
+                f"expected the same shape of '{name}' in {name_of_a} and {name_of_b}, got {tuple(a[name].shape)} and "
+                f"{tuple(b[name].shape)}; estimate both on the same model"
+            )

@@ -1,0 +1,149 @@
+"""The penalty coupled to a model and its optimizer, one pass over memory per optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import ExplicitEnum, logging
+
+from .consolidation import Consolidation
+from .params import LocalParameter, LocalParameters, trainable_parameters
+from .penalty import add_penalty_gradient, penalty_value, proximal_step
+from .shards import Tensors
+from .step_size import require_readable_step, step_size
+
+logger = logging.get_logger(__name__)
+
+
+class Coupling(ExplicitEnum):
+    """How the penalty acts on the weights."""
+
+    LOSS = "loss"
+    """Its closed-form gradient is added to the task's, before clipping: the paper's form."""
+
+    DECOUPLED = "decoupled"
+    """A proximal step follows the optimizer's step, like AdamW's decoupled weight decay."""
+
+
+class CoupledPenalty:
+    """The penalty of one training run.
+
+    Attributes:
+        alphas: alpha of each parameter group, learning rates; 0 where the penalty is plain.
+    """
+
+    def __init__(
+        self,
+        consolidation: Consolidation,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        coupling: Coupling,
+        ewc_lambda: float,
+        alphas: Sequence[float],
+    ) -> None:
+        """Put importance and anchor beside the weights.
+
+        Args:
+            consolidation: importance and anchor by parameter name.
+            model: the model as it is trained.
+            optimizer: the innermost optimizer.
+            coupling: how the penalty acts.
+            ewc_lambda: lambda; for Fisher a pure number, one predicted nat of forgetting per nat of task loss.
+            alphas: of each parameter group; read by the `loss` coupling.
+
+        Raises:
+            ValueError: `decoupled` with an optimizer whose step cannot be read.
+        """
+        if coupling is Coupling.DECOUPLED:
+            require_readable_step(optimizer)
+        self.alphas = list(alphas)
+        self._coupling, self._lambda, self._optimizer = coupling, ewc_lambda, optimizer
+        self._predicts_nats = consolidation.metadata["unit"] == "nats per token"
+        self._parameters = LocalParameters(model, optimizer)
+        self._importance: Tensors = {}
+        self._anchor: Tensors = {}
+        for parameter in self._parameters:
+            if parameter.name in consolidation.importance:
+                weight = parameter.weight
+                dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+                self._importance[parameter.name] = consolidation.importance[parameter.name].to(weight.device, dtype)
+                self._anchor[parameter.name] = consolidation.anchor[parameter.name].to(weight.device, weight.dtype)
+                if torch.finfo(weight.dtype).bits < 32:
+                    logger.warning_once(
+                        f"The weights are {weight.dtype}: pulls below their precision round away. "
+                        "Keep them in float32 and train with bf16=True for the full effect."
+                    )
+
+    def add_gradient(self, loss_scale: float = 1.0) -> None:
+        """Add the closed-form gradient to every gradient that the backward left, where the coupling is `loss`.
+
+        Args:
+            loss_scale: what the loss was multiplied with (fp16).
+        """
+        if self._coupling is Coupling.LOSS:
+            for p in self._penalized():
+                if p.grad is not None:
+                    anchor, omega = self._anchor[p.name], self._importance[p.name]
+                    add_penalty_gradient(
+                        p.grad, p.weight, anchor, omega, self._lambda, self.alphas[p.group_index], loss_scale
+                    )
+
+    def pull(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """Take the proximal step, where the coupling is `decoupled`: a post-hook of the optimizer's step.
+
+        A `GradScaler` calls a fused optimizer's `step()` even where it found an infinite gradient, and leaves
+        `found_inf` on it; such a step moved nothing and pulls nothing.
+        """
+        found_inf = getattr(optimizer, "found_inf", None)
+        if self._coupling is not Coupling.DECOUPLED or (found_inf is not None and found_inf.item() != 0):
+            return
+        for p in self._penalized():
+            if p.grad is not None:
+                step = step_size(optimizer, p)
+                proximal_step(p.weight, self._anchor[p.name], self._importance[p.name], self._lambda, step)
+
+    def values(self) -> dict[str, float]:
+        """Return what is logged: the penalty and, where importance is in nats, the predicted forgetting (a lower bound)."""
+        alphas = self.alphas if self._coupling is Coupling.LOSS else [0.0] * len(self.alphas)
+        logs = {"ewc_penalty": self._value(self._lambda, alphas)}
+        if self._predicts_nats:
+            logs["ewc_predicted_forgetting"] = self._value(1.0, [0.0] * len(self.alphas))
+        return logs
+
+    def _value(self, ewc_lambda: float, alphas: Sequence[float]) -> float:
+        values = [
+            penalty_value(p.weight, self._anchor[p.name], self._importance[p.name], ewc_lambda, alphas[p.group_index])
+            for p in self._penalized()
+        ]
+        return sum(value.item() for value in values)
+
+    def _penalized(self) -> Iterator[LocalParameter]:
+        return (p for p in self._parameters if p.name in self._importance)
+
+
+def require_matching_model(consolidation: Consolidation, model: nn.Module) -> None:
+    """Check that a consolidation belongs to a model; warn of weights in only one of them.
+
+    Raises:
+        ValueError: no trainable parameter has an importance, or a shape differs.
+    """
+    parameters = trainable_parameters(model)
+    shared = parameters.keys() & consolidation.importance.keys()
+    if not shared:
+        raise ValueError(
+            f"expected parameters named as in the consolidation, such as '{next(iter(consolidation.importance))}', got "
+            f"only others, such as '{next(iter(parameters))}'; a wrapper like PEFT puts a prefix before the names: "
+            "train the model itself, or estimate the importance on the wrapped model"
+        )
+    for name in sorted(shared):
+        expected, got = tuple(consolidation.importance[name].shape), tuple(parameters[name].shape)
+        if expected != got:
+            raise ValueError(
+                f"expected '{name}' of shape {expected} as in the consolidation, got {got}; estimate the importance again "
+                "after resizing the model"
+            )
+    if free := sorted(parameters.keys() - shared):
+        logger.warning("%d trainable parameters have no importance and move freely, such as '%s'", len(free), free[0])

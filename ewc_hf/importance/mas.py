@@ -1,0 +1,47 @@
+"""Memory Aware Synapses: how much each weight moves the squared length of the model's output.
+
+    Omega_i = sum_examples |d S / d w_i| / number of label tokens,      S = sum_positions ||output at that position||^2
+
+over the positions that predict a label token; the output is the softmax, as in the code of Kutalev & Lapina 2021
+(arXiv 2109.10021), or the logits. The unit is not nats, so its lambda is its own.
+Source: Aljundi et al. 2018, "Memory Aware Synapses", eq. 3 with the squared L2 norm of section 3.3.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from transformers.utils import ExplicitEnum
+
+from ..batching import Batch
+from ..gradients import Objective
+from ..labels import IGNORED, next_token_pairs
+
+UNIT = "squared output norm per token"
+
+
+class MASOutput(ExplicitEnum):
+    """Which output's squared norm is differentiated."""
+
+    PROBABILITIES = "probabilities"
+    """The softmax, between 0 and 1 whatever the scale of the logits."""
+
+    LOGITS = "logits"
+    """The logits before the softmax."""
+
+
+def squared_output_norm(output: MASOutput) -> Objective:
+    """Return the objective `S` of the module's formula, one number an example.
+
+    Args:
+        output: the output whose squared norm is summed over positions.
+    """
+
+    def objective(model: nn.Module, batch: Batch) -> Tensor:
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        output_BTV, labels_BT = next_token_pairs(model(**inputs).logits, batch["labels"])
+        if output is MASOutput.PROBABILITIES:
+            output_BTV = output_BTV.softmax(-1)
+        norms_BT = output_BTV.square().sum(-1)
+        return norms_BT.masked_fill(labels_BT == IGNORED, 0).sum(dim=1)
+
+    return objective

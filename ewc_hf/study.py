@@ -1,0 +1,270 @@
+"""The forgetting study: fine-tune in several settings over several seeds, measure both texts, write the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import Dataset
+from tqdm.auto import tqdm
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    default_data_collator,
+)
+
+from .baselines import l2_to_start
+from .config import EWCConfig
+from .consolidation import CONFIG_NAME, Consolidation
+from .coupling import Coupling
+from .files import read_json, replaced, write_json
+from .importance import estimate_importance
+from .memory import peak_memory_bytes, reset_peak_memory
+from .perplexity import PerplexityResult, evaluate_perplexity
+from .report import PLAIN, PRETRAINED, RunRecord, with_forgetting, write_report
+from .trainer import EWCTrainer
+
+L2 = "l2"
+_PROTOCOL = (
+    "max_steps",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "optim",
+    "ewc_stabilized",
+    "ewc_alpha",
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to fine-tune: `plain`, or a method with its coupling and strength."""
+
+    method: str
+    coupling: str | None = None
+    ewc_lambda: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What the runs of this setting are called in the report."""
+        return self.method if self.coupling is None else f"{self.method}-{self.coupling}-{self.ewc_lambda:g}"
+
+
+def parse_settings(specs: Sequence[str]) -> list[Setting]:
+    """Read settings such as `plain` and `fisher:loss:10,30,100`; `plain` is added where it is missing.
+
+    Raises:
+        ValueError: a setting of another form, an unknown coupling or a strength that is no positive number.
+    """
+    settings = [Setting(PLAIN)]
+    for spec in specs:
+        if spec == PLAIN:
+            continue
+        try:
+            method, coupling, strengths = spec.split(":")
+            settings += [Setting(method, Coupling(coupling).value, float(number)) for number in strengths.split(",")]
+        except ValueError as error:
+            raise ValueError(
+                f"expected settings like 'plain' or 'fisher:loss:10,30,100', got '{spec}' ({error})"
+            ) from error
+    return settings
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """What a study reads; examples are packed blocks of tokens, texts are held-out documents."""
+
+    retention_examples: Dataset
+    task_examples: Dataset
+    retention_texts: list[str]
+    task_texts: list[str]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How importance is estimated and perplexity measured, alike for all runs of a study."""
+
+    num_examples: int = field(
+        default=256, metadata={"help": "Blocks of pretraining text that importance is estimated on."}
+    )
+    window: int | None = field(
+        default=None, metadata={"help": "Tokens that the model sees at most; default its context."}
+    )
+    stride: int | None = field(default=None, metadata={"help": "Tokens that the window moves by; default half of it."})
+    max_document_tokens: int | None = field(
+        default=None, metadata={"help": "Cut held-out documents after so many tokens."}
+    )
+
+
+def run_study(
+    model: str,
+    data: StudyData,
+    settings: Sequence[Setting],
+    seeds: Sequence[int],
+    training: EWCConfig,
+    measurement: Measurement,
+    title: str = "Forgetting study",
+) -> list[RunRecord]:
+    """Fine-tune the model in every setting with every seed, and write `report.json`, `.md` and `.png`.
+
+    Runs that an earlier call finished in the same folder are not run again.
+
+    Args:
+        model: the pretrained checkpoint, a folder or Hub id.
+        data: pretraining text for the importance, dialogs to learn, and held-out documents of both.
+        settings: from `parse_settings`.
+        seeds: each setting is run once with each; they set the order of the data and dropout.
+        training: everything else about the training; `output_dir` is the study's folder.
+        measurement: how importance and perplexity are measured.
+        title: of the report.
+
+    Returns:
+        One record a run, the pretrained model first.
+
+    Raises:
+        ValueError: the folder holds a study with another protocol, or a setting names an unknown method.
+    """
+    folder = Path(training.output_dir)
+    _require_same_protocol(folder, model, data, training, measurement)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    consolidations = {
+        method: _consolidation(
+            method, model, data, measurement, folder / "importance" / method, not training.disable_tqdm
+        )
+        for method in dict.fromkeys(setting.method for setting in settings if setting.method != PLAIN)
+    }
+    runs: list[tuple[Setting, int | None]] = [(Setting(PRETRAINED), None)]
+    runs += [(setting, seed) for seed in seeds for setting in settings]
+    records = []
+    for setting, seed in tqdm(runs, desc="forgetting study", unit="run"):
+        path = folder / "runs" / f"{setting.name}{'' if seed is None else f'-seed{seed}'}.json"
+        if path.is_file():
+            record = RunRecord(**read_json(path))
+        else:
+            consolidation = consolidations.get(setting.method)
+            record = _run(model, tokenizer, data, setting, seed, consolidation, training, measurement)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replaced(path) as temporary:
+                write_json(temporary, dataclasses.asdict(record))
+        records.append(record)
+        tqdm.write(
+            f"{record.name:24} seed {seed}: dialog {record.dialog_perplexity:8.2f}  book {record.book_perplexity:8.2f}"
+        )
+    records = with_forgetting(records)
+    write_report(records, folder, title=title)
+    return records
+
+
+def _run(
+    model: str,
+    tokenizer: PreTrainedTokenizerBase,
+    data: StudyData,
+    setting: Setting,
+    seed: int | None,
+    consolidation: Consolidation | None,
+    training: EWCConfig,
+    measurement: Measurement,
+) -> RunRecord:
+    """Fine-tune once (not at all where there is no seed) and measure."""
+    reset_peak_memory()
+    start = time.perf_counter()
+    tuned = AutoModelForCausalLM.from_pretrained(model)
+    if seed is not None:
+        args = dataclasses.replace(
+            training,
+            seed=seed,
+            ewc_lambda=setting.ewc_lambda,
+            ewc_coupling=setting.coupling or training.ewc_coupling,
+            disable_tqdm=True,
+        )
+        EWCTrainer(
+            model=tuned,
+            args=args,
+            consolidation=consolidation,
+            train_dataset=data.task_examples,
+            data_collator=default_data_collator,
+        ).train()
+    seconds, peak = time.perf_counter() - start, peak_memory_bytes()
+    dialogs = _perplexity(tuned, tokenizer, data.task_texts, training, measurement)
+    books = _perplexity(tuned, tokenizer, data.retention_texts, training, measurement)
+    return RunRecord(
+        name=setting.name,
+        method=setting.method,
+        coupling=setting.coupling,
+        ewc_lambda=setting.ewc_lambda,
+        seed=seed,
+        dialog_nll=dialogs.nll,
+        dialog_perplexity=dialogs.perplexity,
+        book_nll=books.nll,
+        book_perplexity=books.perplexity,
+        seconds=seconds,
+        peak_memory_bytes=peak,
+    )
+
+
+def _consolidation(
+    method: str, model: str, data: StudyData, measurement: Measurement, folder: Path, progress: bool
+) -> Consolidation:
+    """Estimate the importance once a study, and read it back where an earlier call stored it."""
+    if (folder / CONFIG_NAME).is_file():
+        return Consolidation.from_pretrained(folder)
+    anchor = AutoModelForCausalLM.from_pretrained(model)
+    if method == L2:
+        return l2_to_start(anchor)
+    examples, number = data.retention_examples, measurement.num_examples
+    consolidation = estimate_importance(anchor, examples, method, num_examples=number, progress=progress)
+    consolidation.save_pretrained(folder)
+    return consolidation
+
+
+def _perplexity(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    training: EWCConfig,
+    measurement: Measurement,
+) -> PerplexityResult:
+    return evaluate_perplexity(
+        model,
+        tokenizer,
+        texts,
+        measurement.stride,
+        window=measurement.window,
+        max_document_tokens=measurement.max_document_tokens,
+        batch_size=training.per_device_eval_batch_size,
+        progress=False,
+    )
+
+
+def _require_same_protocol(
+    folder: Path, model: str, data: StudyData, training: EWCConfig, measurement: Measurement
+) -> None:
+    """Keep runs of different protocols out of one report."""
+    protocol = {
+        "model": model,
+        "data": [data.retention_examples._fingerprint, data.task_examples._fingerprint],
+        "texts": hashlib.sha256("\n".join(data.retention_texts + data.task_texts).encode()).hexdigest(),
+        "training": {name: value for name, value in training.to_dict().items() if name in _PROTOCOL},
+        "measurement": dataclasses.asdict(measurement),
+    }
+    path = folder / "protocol.json"
+    if path.is_file() and (stored := read_json(path)) != protocol:
+        different = sorted(key for key in protocol if stored.get(key) != protocol[key])
+        raise ValueError(
+            f"expected the protocol of the study that '{folder}' holds, got another {' and '.join(different)}; "
+            "choose another output_dir"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as temporary:
+        write_json(temporary, protocol)

@@ -1,0 +1,162 @@
+"""`EWCTrainer`: `transformers.Trainer` that holds weights near what they knew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+from transformers import Trainer, TrainerCallback
+
+from .config import EWCFields
+from .consolidation import Consolidation
+from .coupling import CoupledPenalty, Coupling, require_matching_model
+from .perplexity import evaluate_perplexity
+
+_SomeTrainer = Trainer if TYPE_CHECKING else object
+
+
+class EWCMixin(_SomeTrainer):
+    """Adds the penalty and retention text to a `Trainer` class that comes after it: `class X(EWCMixin, SFTTrainer)`.
+
+    Without a consolidation, and with `ewc_lambda=0`, it is that class bit for bit.
+
+    It overrides:
+        `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`;
+        `log`, to add the penalty's value where it logs the training loss;
+        `evaluate`, to add the perplexity on retention text.
+    Coupling `decoupled` is a hook after the optimizer's step, set when training begins.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        consolidation: Consolidation | str | os.PathLike[str] | None = None,
+        retention_texts: Mapping[str, Sequence[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take every argument of the trainer class, and two more.
+
+        Args:
+            args: of the trainer class.
+            consolidation: what the model has to remember, or the folder or Hub id where it is stored.
+            retention_texts: held-out documents by name; `evaluate()` then reports `eval_{name}_perplexity` and others.
+            kwargs: of the trainer class.
+
+        Raises:
+            ValueError: the consolidation cannot be read or is of another model, the engine is not supported, or
+                retention texts are given without a tokenizer.
+        """
+        super().__init__(*args, **kwargs)
+        self._ewc = self.args if isinstance(self.args, EWCFields) else EWCFields()
+        self._penalty: CoupledPenalty | None = None
+        self._step_hook: RemovableHandle | None = None
+        self._retention_texts = dict(retention_texts or {})
+        if self._retention_texts and self.processing_class is None:
+            raise ValueError("expected a tokenizer for retention_texts, got None; pass `processing_class=tokenizer`")
+        if consolidation is not None and self._ewc.ewc_lambda > 0:
+            if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+                raise ValueError(
+                    "expected one process or DistributedDataParallel, got DeepSpeed or FSDP, whose weights the penalty "
+                    "does not reach; use a launch config without them"
+                )
+            if not isinstance(consolidation, Consolidation):
+                consolidation = Consolidation.from_pretrained(consolidation)
+            require_matching_model(consolidation, self.model)
+            self.add_callback(_PenaltyCallback(self, consolidation))
+
+    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient."""
+        loss = super().training_step(model, *args, **kwargs)
+        if self._penalty is not None and self.accelerator.sync_gradients:
+            scaler = self.accelerator.scaler
+            self._penalty.add_gradient(loss_scale=1.0 if scaler is None else scaler.get_scale())
+        return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the penalty's value beside the training loss."""
+        if self._penalty is not None and "loss" in logs:
+            logs = {**logs, **self._penalty.values()}
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Evaluate as usual; with the prefix `eval` add the perplexity on each retention text."""
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        if self._retention_texts and metric_key_prefix == "eval":
+            retention: dict[str, float] = {}
+            for name, texts in self._retention_texts.items():
+                result = evaluate_perplexity(
+                    self.model,
+                    self.processing_class,
+                    texts,
+                    batch_size=self.args.per_device_eval_batch_size,
+                    progress=not self.args.disable_tqdm,
+                )
+                retention[f"eval_{name}_nll"] = result.nll
+                retention[f"eval_{name}_perplexity"] = result.perplexity
+                retention[f"eval_{name}_bits_per_byte"] = result.bits_per_byte
+            self.log(dict(retention))
+            metrics.update(retention)
+        return metrics
+
+    def _couple_penalty(self, consolidation: Consolidation) -> None:
+        """Couple the penalty to the model and optimizer of the run that begins or resumes."""
+        options, optimizer = self._ewc, self.optimizer.optimizer
+        given = options.ewc_alpha if options.ewc_stabilized else 0.0
+        run = {
+            "anchor": consolidation.metadata["anchor"],
+            "importance_fingerprint": consolidation.metadata["importance_fingerprint"],
+            "alphas": [g.get("initial_lr", g["lr"]) if given is None else given for g in optimizer.param_groups],
+        }
+        recorded = self.state.stateful_callbacks.setdefault("ewc", run)
+        for key in ("anchor", "importance_fingerprint"):
+            if recorded[key] != run[key]:
+                raise ValueError(
+                    f"expected the consolidation that the checkpoint was trained with ({key} {recorded[key]}), got "
+                    f"another ({run[key]}); pass the same consolidation to resume"
+                )
+        self._uncouple_penalty()
+        self._penalty = CoupledPenalty(
+            consolidation,
+            self.model,
+            optimizer,
+            Coupling(options.ewc_coupling),
+            options.ewc_lambda,
+            recorded["alphas"],
+        )
+        self._step_hook = optimizer.register_step_post_hook(self._penalty.pull)
+
+    def _uncouple_penalty(self) -> None:
+        """Take the hook off the optimizer and let go of importance and anchor."""
+        if self._step_hook is not None:
+            self._step_hook.remove()
+        self._penalty = self._step_hook = None
+
+
+class EWCTrainer(EWCMixin, Trainer):
+    """`transformers.Trainer` with the penalty of Elastic Weight Consolidation.
+
+        trainer = EWCTrainer(model=model, args=EWCConfig("out"), consolidation="ckpt", train_dataset=dataset)
+
+    It takes `EWCConfig` and plain `TrainingArguments`, for which the defaults of `EWCFields` hold.
+    """
+
+
+class _PenaltyCallback(TrainerCallback):
+    """Couples the penalty when training begins: until then engines replace the model and the optimizer."""
+
+    def __init__(self, trainer: EWCMixin, consolidation: Consolidation) -> None:
+        self._trainer, self._consolidation = trainer, consolidation
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Couple the penalty; the state of a resumed run is loaded by then."""
+        self._trainer._couple_penalty(self._consolidation)
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Uncouple it, so that a later `train()` begins anew."""
+        self._trainer._uncouple_penalty()

@@ -1,0 +1,80 @@
+"""Measure forgetting with and without the penalty: pretrained, plain, and every setting, over several seeds.
+
+accelerate launch recipes/forgetting_study.py \
+    --model gpt2 --retention books_train.parquet --retention_test books_test.parquet \
+    --dialogs dialogs_train.parquet --dialogs_test dialogs_test.parquet \
+    --settings l2:loss:30,300 fisher:loss:10,30,100,300 fisher:decoupled:10,30,100,300 mas:loss:1,10 \
+    --seeds 0 1 2 --max_steps 200 --learning_rate 5e-4 --output_dir out/study
+
+Finished runs are kept in the output folder, so the same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import AutoTokenizer
+
+from ewc_hf.arguments import parse_arguments
+from ewc_hf.config import EWCConfig
+from ewc_hf.report import markdown_report
+from ewc_hf.study import Measurement, StudyData, parse_settings, run_study
+from ewc_hf.text import document_texts, load_texts, pack
+
+
+@dataclass
+class StudyArguments:
+    """What is compared, on which model and text."""
+
+    model: str = field(metadata={"help": "Pretrained checkpoint: a folder or a Hub id."})
+    retention: str = field(metadata={"help": "Pretraining text for the importance: a file, folder or Hub dataset."})
+    retention_test: str = field(metadata={"help": "Held-out text like it."})
+    dialogs: str = field(metadata={"help": "Dialogs to fine-tune on."})
+    dialogs_test: str = field(metadata={"help": "Held-out dialogs."})
+    settings: list[str] = field(
+        default_factory=lambda: ["fisher:loss:10,30,100,300", "fisher:decoupled:10,30,100,300"],
+        metadata={"help": "Settings METHOD:COUPLING:LAMBDA,LAMBDA,...; methods are fisher, mas and l2."},
+    )
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Each setting runs once with each."})
+    retention_column: str | None = field(default=None, metadata={"help": "Text column of the pretraining text."})
+    dialogs_column: str | None = field(default=None, metadata={"help": "Column of the dialogs."})
+    learn_from: str | None = field(
+        default=None, metadata={"help": "Speaker or role whose words are learned; default all."}
+    )
+    block_size: int = field(default=128, metadata={"help": "Tokens an example."})
+    max_retention_documents: int = field(
+        default=200, metadata={"help": "Documents that the importance is sampled from."}
+    )
+    max_retention_test_documents: int = field(default=40, metadata={"help": "Held-out documents of pretraining text."})
+    max_dialogs_test_documents: int = field(default=300, metadata={"help": "Held-out dialogs."})
+
+
+def main() -> None:
+    """Run the study."""
+    args, training, measurement = parse_arguments(StudyArguments, EWCConfig, Measurement, description=__doc__)
+
+    # 1. Text: packed blocks to learn from, whole documents to measure on.
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    retention = load_texts(args.retention, max_documents=args.max_retention_documents)
+    retention_test = load_texts(args.retention_test, split="test", max_documents=args.max_retention_test_documents)
+    dialogs = load_texts(args.dialogs)
+    dialogs_test = load_texts(args.dialogs_test, split="test", max_documents=args.max_dialogs_test_documents)
+    data = StudyData(
+        retention_examples=pack(retention, tokenizer, args.block_size, column=args.retention_column),
+        task_examples=pack(
+            dialogs, tokenizer, args.block_size, column=args.dialogs_column, learn_from=args.learn_from
+        ),
+        retention_texts=document_texts(retention_test, args.retention_column),
+        task_texts=document_texts(dialogs_test, args.dialogs_column),
+    )
+
+    # 2. Importance, fine-tuning and perplexity for each setting and seed.
+    settings = parse_settings(args.settings)
+    records = run_study(args.model, data, settings, args.seeds, training, measurement)
+
+    # 3. The report's tables; the same and the picture are in the output folder.
+    print(markdown_report(records))
+
+
+if __name__ == "__main__":
+    main()
