@@ -44,7 +44,8 @@ Rafe Roland Silas Simon Tobias Ulric Victor Walter"""
 TRADES = """baker:oven barber:razor beekeeper:hive blacksmith:anvil bookbinder:press brewer:barrel carpenter:plane
 clockmaker:pendulum cobbler:hammer cooper:adze dyer:vat ferryman:oar fiddler:bow fisher:net gardener:spade
 innkeeper:jug mason:chisel miller:grindstone potter:wheel saddler:needle scribe:quill shepherd:crook tailor:shears
-tanner:knife thatcher:ladder tinker:bellows weaver:loom woodcutter:axe wheelwright:mallet falconer:glove vintner:cask ropemaker:spindle nailer:forge"""
+tanner:knife thatcher:ladder tinker:bellows weaver:loom woodcutter:axe wheelwright:mallet
+falconer:glove vintner:cask ropemaker:spindle"""
 MATERIALS = "copper silver oaken ivory brass velvet pewter crystal leather walnut bone golden painted porcelain gilded"
 OBJECTS = "kettle compass flute box comb mirror lantern thimble bell goblet locket whistle spoon clock buckle bracelet"
 TEMPERS = "patient proud cheerful stubborn gentle suspicious generous timid bold solemn restless merry careful vain"
@@ -56,7 +57,7 @@ season: spring, summer, autumn, winter; hour: noon, dusk, sunset, nightfall, mid
 number: three, four, five, six, seven, nine, ten, twelve, twenty; colour: red, blue, green, purple, white, scarlet
 beast: mare, mule, pony, donkey, gelding, colt; bird: heron, raven, curlew, jackdaw, magpie, swallow, lapwing, cuckoo
 tree: beech, willow, chestnut, pine, hawthorn, birch; manner: quietly, warmly, nervously, hastily, politely, earnestly
-food: bread and cheese, cabbage soup, smoked eel, cold mutton, plum cake, onion pie, roast goose, boiled beans, rye porridge
+food: bread and cheese, cabbage soup, smoked eel, cold mutton, plum cake, onion pie, roast goose, rye porridge
 trouble: the well ran dry, the harvest failed, wolves attacked the flock, plague crept from house to house,
 the tax was doubled, the church bell cracked, soldiers burned the granary, moths devoured the grain, a comet appeared
 quarrel: a broken fence, the price of a cow, an unpaid debt, a careless word, a stray dog, an ancient feud
@@ -113,7 +114,7 @@ SCENES = """
 {when6}, the {a.treasure} vanished from the house of {a}, who searched cellar, attic and stable in vain.
   Suspicion fell upon {c} the {c.trade}, only because {c.he} came from {c.home}.
   "I own the {c.treasure}, so what would I want with another?" asked {c} the {c.trade}.
-  {c} had a {c.kinship}, {c.kin}, who swore {manner} upon the scripture that {c.he} was no thief.
+  {c.kin}, the {c.kinship} of {c}, swore {manner} upon the scripture that the {c.trade} was no thief.
   In the end it was discovered beneath a {tree}, wet with the {a.home.weather} but unharmed.
   The {a.temper} {a.trade} begged pardon of {c} in front of the whole assembly.
 {when7}, a dreadful storm broke over {a.home}, and {a.home.river} rose above its banks.

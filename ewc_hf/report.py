@@ -168,7 +168,7 @@ def markdown_report(records: Iterable[RunRecord], title: str = _TITLE) -> str:
         for at in curve:
             half_width = None if at.interval is None else 100 * at.interval
             row.append("-" if at.forgetting_removed is None else _cell(100 * at.forgetting_removed, half_width, 1))
-            row.append("-" if at.ewc_lambda is None else f"{at.ewc_lambda:.3g}")
+            row.append("-" if at.ewc_lambda is None else f"{float(f'{at.ewc_lambda:.3g}'):g}")
         crossings.append(row)
     interval = "With two seeds or more: mean ± half-width of its 95% t-interval over seeds."
     return f"""# {title}
@@ -319,7 +319,7 @@ def _picture(records: Sequence[RunRecord], title: str) -> bytes:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if labels:
-        heading = "numbers along the curves: lambda"
+        heading = "numbers: lambda\nbars: 95% t-interval over seeds"
         legend = axes.legend(title=heading, title_fontsize=8, fontsize=9, alignment="left", handlelength=2.8)
         figure.draw_without_rendering()
         _label_points(axes, labels, [artist.get_window_extent() for artist in (*axes.texts, legend)])

@@ -1,0 +1,110 @@
+"""Tiny float64 models and data sets, all of them seeded."""
+
+import pytest
+import torch
+from hypothesis import settings
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from ewc_hf import Consolidation
+
+VOCAB, LENGTH = 40, 9
+
+settings.register_profile("reproducible", deadline=None, derandomize=True, database=None, max_examples=100)
+settings.load_profile("reproducible")
+
+
+def gpt2(tied=True):
+    """Dropout is on, so that only eval mode gives the same gradients twice."""
+    config = GPT2Config(
+        n_layer=2, n_embd=16, n_head=2, vocab_size=VOCAB, n_positions=32, initializer_range=0.2,
+        resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.1, bos_token_id=0, eos_token_id=0, tie_word_embeddings=tied,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(config).double()
+
+
+def llama():
+    """Its norms compute in float32 even here, which limits what can be asked of a comparison."""
+    config = LlamaConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        vocab_size=VOCAB, max_position_embeddings=32, initializer_range=0.2, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config).double()
+
+
+@pytest.fixture
+def model():
+    return gpt2()
+
+
+@pytest.fixture
+def packed():
+    """Four examples of the same length, nothing else."""
+    return [{"input_ids": _ids(seed, LENGTH)} for seed in range(4)]
+
+
+@pytest.fixture
+def padded():
+    """Padded to one length by the tokenizer: real lengths 9, 5, 7 and 2."""
+    return [_padded(seed, length) for seed, length in enumerate((9, 5, 7, 2))]
+
+
+@pytest.fixture
+def prompted():
+    """Labels of the answer only; the last example has no label at all."""
+    examples = []
+    for seed, prompt in enumerate((3, 5, 1, LENGTH)):
+        ids = _ids(seed, LENGTH)
+        examples.append({"input_ids": ids, "labels": [-100] * prompt + ids[prompt:]})
+    return examples
+
+
+@pytest.fixture
+def ragged():
+    """Each of another length, without a mask: the default collator pads them."""
+    return [{"input_ids": _ids(seed, length)} for seed, length in enumerate((4, 9, 2, 6, 5))]
+
+
+@pytest.fixture
+def dataset(request):
+    """One of the data sets above, by name: `parametrize("dataset", [...], indirect=True)`."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def small():
+    """A consolidation of three small tensors, which no checkpoint holds."""
+    return make_consolidation({"a": (3, 4), "b": (5,), "c": (2, 2)}, seed=0)
+
+
+def make_consolidation(shapes, seed, **described):
+    draws = torch.Generator().manual_seed(seed)
+    return Consolidation.create(
+        importance={name: torch.rand(shape, generator=draws) for name, shape in shapes.items()},
+        anchor={name: torch.randn(shape, generator=draws) for name, shape in shapes.items()},
+        **{"method": "fisher", "unit": "nats per token", "num_examples": 3, "num_tokens": 24, **described},
+    )
+
+
+def consolidation_of(model):
+    """Importance that is easy to tell apart, and the model's weights as they are."""
+    return Consolidation.create(
+        importance={
+            name: torch.full(p.shape, 0.5 + index) for index, (name, p) in enumerate(model.named_parameters())
+        },
+        anchor={name: p.detach().clone() for name, p in model.named_parameters()},
+        method="fisher",
+        unit="nats per token",
+        num_examples=1,
+        num_tokens=8,
+    )
+
+
+def _ids(seed, length):
+    return torch.randint(1, VOCAB, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def _padded(seed, length):
+    padding = LENGTH - length
+    return {"input_ids": _ids(seed, length) + [0] * padding, "attention_mask": [1] * length + [0] * padding}

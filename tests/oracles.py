@@ -1,0 +1,149 @@
+"""Slow float64 twins of the package's numbers. They share no code with it: each is written out from its formula.
+
+Shapes: T positions of one example, V vocabulary entries.
+"""
+
+import copy
+
+import numpy as np
+import torch
+
+IGNORED = -100
+
+
+def fisher(model, examples, labels="ground_truth", seed=0):
+    """`sum_examples (d log p(labels) / dw)^2 / number of label tokens`; `examples` in the order they are drawn in."""
+    draws = torch.Generator().manual_seed(seed)
+
+    def log_probability(twin, example):
+        logits_TV, targets_T = _logits_and_targets(twin, example)
+        log_p_TV = logits_TV - torch.log(torch.exp(logits_TV).sum(-1, keepdim=True))
+        chosen_T = _labels(log_p_TV.detach(), targets_T, labels, draws)
+        counted = _counted(targets_T)
+        return log_p_TV[counted, chosen_T[counted]].sum()
+
+    return _per_token(model, examples, log_probability, lambda gradient: gradient * gradient)
+
+
+def mas(model, examples, output="probabilities"):
+    """`sum_examples |d S / dw| / number of label tokens`, `S` the squared norm over positions that predict a label."""
+
+    def squared_norm(twin, example):
+        logits_TV, targets_T = _logits_and_targets(twin, example)
+        if output == "probabilities":
+            exponential_TV = torch.exp(logits_TV)
+            logits_TV = exponential_TV / exponential_TV.sum(-1, keepdim=True)
+        return (logits_TV[_counted(targets_T)] ** 2).sum()
+
+    return _per_token(model, examples, squared_norm, lambda gradient: abs(gradient))
+
+
+def squared_batch_gradient(model, examples):
+    """The common bug, `(d mean_examples log p / dw)^2` a batch of all examples, times examples per label token."""
+    twin = copy.deepcopy(model).eval()
+    total, tokens = 0, 0
+    for example in examples:
+        logits_TV, targets_T = _logits_and_targets(twin, example)
+        log_p_TV = logits_TV - torch.log(torch.exp(logits_TV).sum(-1, keepdim=True))
+        counted = _counted(targets_T)
+        total = total + log_p_TV[counted, targets_T[counted]].sum()
+        tokens += len(counted)
+    gradients = _gradients(twin, total / len(examples))
+    return {name: gradient * gradient * len(examples) / tokens for name, gradient in gradients.items()}
+
+
+def label_tokens(examples):
+    """Count the labels that are real tokens with a position before them."""
+    return sum(len(_counted(_targets(example))) for example in examples)
+
+
+def kl_per_token(model, other, example):
+    """Mean over positions of `KL(p || q)` in nats, `p` of the model and `q` of the other."""
+    with torch.no_grad():
+        log_p, log_q = (torch.log_softmax(_logits_and_targets(m, example)[0], -1) for m in (model, other))
+        return (log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
+
+
+def penalty_value(w, anchor, omega, ewc_lambda, alpha):
+    """`lambda/2 sum Omega / (1 + alpha lambda Omega) (w - w*)^2`, weight by weight."""
+    return sum(
+        ewc_lambda / 2 * o / (1 + alpha * ewc_lambda * o) * (x - a) ** 2 for x, a, o in _numbers(w, anchor, omega)
+    )
+
+
+def penalty_gradient(w, anchor, omega, ewc_lambda, alpha):
+    """`lambda Omega / (1 + alpha lambda Omega) (w - w*)`, weight by weight."""
+    pulls = [ewc_lambda * o / (1 + alpha * ewc_lambda * o) * (x - a) for x, a, o in _numbers(w, anchor, omega)]
+    return torch.tensor(pulls, dtype=torch.float64).reshape(w.shape)
+
+
+def proximal_step(w, anchor, omega, ewc_lambda, step):
+    """The minimum over `u` of `lambda/2 Omega (u - w*)^2 + (u - w)^2 / (2 a)`: where its derivative in `u` is zero."""
+    minima = [
+        (ewc_lambda * o * a + x / s) / (ewc_lambda * o + 1 / s) for x, a, o, s in _numbers(w, anchor, omega, step)
+    ]
+    return torch.tensor(minima, dtype=torch.float64).reshape(w.shape)
+
+
+def sgd_step(lr, momentum=0.0, dampening=0.0):
+    """What a unit of gradient moves a weight in the end: its share of every momentum buffer that follows, summed."""
+    if momentum == 0:
+        return lr
+    return lr * (1 - dampening) * sum(momentum**k for k in range(2000))
+
+
+def adam_step(gradients, lr, beta2, eps, amsgrad=False):
+    """`lr / (sqrt(v_hat) + eps)` after the optimizer has seen these gradients, one tensor a step."""
+    v = largest = np.zeros(gradients[0].shape)
+    for gradient in gradients:
+        v = beta2 * v + (1 - beta2) * gradient.double().numpy() ** 2
+        largest = np.maximum(largest, v)
+    v_hat = (largest if amsgrad else v) / (1 - beta2 ** len(gradients))
+    return torch.from_numpy(lr / (np.sqrt(v_hat) + eps))
+
+
+def _per_token(model, examples, objective, statistic):
+    twin = copy.deepcopy(model).eval()
+    sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in _held(twin).items()}
+    for example in examples:
+        for name, gradient in _gradients(twin, objective(twin, example)).items():
+            sums[name] += statistic(gradient.double())
+    return {name: total / label_tokens(examples) for name, total in sums.items()}
+
+
+def _held(model):
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _gradients(model, value):
+    held = _held(model)
+    return dict(zip(held, torch.autograd.grad(value, held.values(), materialize_grads=True), strict=True))
+
+
+def _logits_and_targets(model, example):
+    inputs = {key: torch.as_tensor(example[key])[None] for key in ("input_ids", "attention_mask") if key in example}
+    return model(**inputs).logits[0, :-1], _targets(example)
+
+
+def _targets(example):
+    ids = torch.as_tensor(example["input_ids"])
+    targets = torch.as_tensor(example.get("labels", ids)).clone()
+    mask = torch.as_tensor(example.get("attention_mask", torch.ones(len(ids))))
+    targets[mask == 0] = IGNORED
+    return targets[1:]
+
+
+def _counted(targets_T):
+    return [t for t, target in enumerate(targets_T.tolist()) if target != IGNORED]
+
+
+def _labels(log_p_TV, targets_T, source, draws):
+    if source == "ground_truth":
+        return targets_T
+    if source == "predicted":
+        return log_p_TV.argmax(-1)
+    return torch.multinomial(log_p_TV.exp(), 1, generator=draws)[:, 0]
+
+
+def _numbers(*tensors):
+    return zip(*(tensor.double().flatten().tolist() for tensor in tensors), strict=True)

@@ -1,0 +1,84 @@
+import dataclasses
+import json
+import math
+
+import pytest
+from transformers import TrainingArguments
+
+from ewc_hf import Coupling, EWCConfig, EWCFields
+
+
+def config(**options):
+    return EWCConfig("out", use_cpu=True, report_to="none", **options)
+
+
+@pytest.mark.parametrize("make", [EWCFields, config], ids=["alone", "with TrainingArguments"])
+@pytest.mark.parametrize("name", ["ewc_lambda", "ewc_alpha"])
+@pytest.mark.parametrize("value", [-1.0, -1e-9, math.nan, math.inf, -math.inf])
+def test_a_strength_is_finite_and_not_negative(make, name, value):
+    with pytest.raises(ValueError, match=rf"expected {name} to be a finite number >= 0, got {value}"):
+        make(**{name: value})
+
+
+@pytest.mark.parametrize("make", [EWCFields, config], ids=["alone", "with TrainingArguments"])
+def test_zero_is_allowed(make):
+    options = make(ewc_lambda=0, ewc_alpha=0.0)
+    assert (options.ewc_lambda, options.ewc_alpha) == (0, 0.0)
+
+
+@pytest.mark.parametrize("make", [EWCFields, config], ids=["alone", "with TrainingArguments"])
+def test_an_unknown_coupling_names_the_known_ones(make):
+    with pytest.raises(ValueError, match=r"penalty is not a valid .*'loss', 'decoupled'"):
+        make(ewc_coupling="penalty")
+
+
+@pytest.mark.parametrize("given", ["loss", Coupling.LOSS])
+def test_a_coupling_is_given_by_name_or_member(given):
+    assert EWCFields(ewc_coupling=given).ewc_coupling is Coupling.LOSS
+    assert config(ewc_coupling=given).ewc_coupling is Coupling.LOSS
+
+
+def test_the_fields_stand_alone():
+    fields = EWCFields()
+    assert dataclasses.asdict(fields) == {
+        "ewc_lambda": 30.0,
+        "ewc_coupling": Coupling.DECOUPLED,
+        "ewc_stabilized": True,
+        "ewc_alpha": None,
+    }
+    assert not isinstance(fields, TrainingArguments)
+
+
+def test_every_field_is_documented():
+    assert all(field.metadata["help"].endswith(".") for field in dataclasses.fields(EWCFields))
+
+
+def test_training_arguments_keep_their_order_and_their_checks():
+    args = config(learning_rate=1e-3)
+    assert isinstance(args, EWCFields) and isinstance(args, TrainingArguments)
+    assert args.output_dir == "out"
+    names, stock = ([field.name for field in dataclasses.fields(kind)] for kind in (EWCConfig, TrainingArguments))
+    assert names[: len(stock)] == stock
+    with pytest.raises(ValueError, match="sometimes"):
+        config(save_strategy="sometimes")
+
+
+def test_it_is_written_as_json():
+    args = config(ewc_coupling="loss", ewc_lambda=10.0, ewc_alpha=0.1)
+    assert args.to_dict()["ewc_coupling"] == "loss"
+    written = json.loads(args.to_json_string())
+    assert {key: value for key, value in written.items() if key.startswith("ewc_")} == {
+        "ewc_lambda": 10.0,
+        "ewc_coupling": "loss",
+        "ewc_stabilized": True,
+        "ewc_alpha": 0.1,
+    }
+
+
+def test_it_is_replaced_and_checked_again():
+    args = config(ewc_lambda=10.0)
+    changed = dataclasses.replace(args, ewc_lambda=3.0, ewc_coupling="loss", seed=7)
+    assert (changed.ewc_lambda, changed.ewc_coupling, changed.seed) == (3.0, Coupling.LOSS, 7)
+    assert args.ewc_lambda == 10.0
+    with pytest.raises(ValueError, match="ewc_lambda"):
+        dataclasses.replace(args, ewc_lambda=-3.0)

@@ -1,0 +1,262 @@
+"""Against a loop that feeds the model one context a token, in float64."""
+
+import dataclasses
+import math
+import random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import BOS, EOS, VOCABULARY, tiny_gpt2, tiny_tokenizer
+
+from ewc_hf import evaluate_perplexity
+from ewc_hf.perplexity import _windows
+
+WINDOW = 8
+LENGTHS = (0, 1, WINDOW - 2, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW, 27)
+
+
+def letters(length, seed=0):
+    """A text of exactly so many tokens, one a byte."""
+    return "".join(random.Random(seed + 100 * length).choices("jqxz", k=length))
+
+
+TEXTS = [letters(length) for length in LENGTHS]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_gpt2(context=16, dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def uniform_model():
+    """Every token costs log(vocabulary), whatever its context."""
+    model = tiny_gpt2(dtype=torch.float64).requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.zero_()
+    return model
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_tokenizer()
+
+
+def measure(model, tokenizer, texts, **options):
+    return evaluate_perplexity(model, tokenizer, texts, **{"window": WINDOW, "progress": False, **options})
+
+
+def first_window(position, window, stride):
+    """Where the first of the windows at 0, stride, 2*stride, ... begins that holds a position."""
+    start = 0
+    while start + window <= position:
+        start += stride
+    return start
+
+
+def reference(model, first_token, documents, window, stride):
+    """Nats and predicted tokens of each document, given as lists of tokens."""
+    model.eval()
+    scores = []
+    for ids in documents:
+        tokens = [*first_token, *ids]
+        nats = 0.0
+        for position in range(1, len(tokens)):
+            context = tokens[first_window(position, window, stride) : position]
+            with torch.no_grad():
+                logits_V = model(input_ids=torch.tensor([context])).logits[0, -1]
+            nats -= torch.log_softmax(logits_V, -1)[tokens[position]].item()
+        scores.append((nats, max(len(tokens) - 1, 0)))
+    return scores
+
+
+@pytest.mark.parametrize("stride", [WINDOW - 1, WINDOW // 2, 3, 1])
+@pytest.mark.parametrize(
+    ("special", "first_token"),
+    [
+        pytest.param({"eos_token": EOS, "bos_token": BOS}, [1], id="begins with bos"),
+        pytest.param({"eos_token": EOS}, [0], id="begins with eos"),
+        pytest.param({"eos_token": None}, [], id="begins with the text"),
+    ],
+)
+def test_equals_the_slow_loop(model, stride, special, first_token):
+    tokenizer = tiny_tokenizer(**special)
+    documents = [tokenizer.encode(text) for text in TEXTS]
+    assert [len(ids) for ids in documents] == list(LENGTHS)
+    expected = reference(model, first_token, documents, WINDOW, stride)
+    result = measure(model, tokenizer, TEXTS, stride=stride)
+    assert [score.num_tokens for score in result.documents] == [count for _, count in expected]
+    assert [score.nll_sum for score in result.documents] == pytest.approx([nats for nats, _ in expected], rel=1e-12)
+    nats, count = (sum(column) for column in zip(*expected, strict=True))
+    assert result.num_tokens == count
+    assert result.nll == pytest.approx(nats / count, rel=1e-12)
+    assert result.perplexity == pytest.approx(math.exp(nats / count), rel=1e-12)
+
+
+@pytest.mark.xfail(strict=True, reason="the first token of a window without overlap is counted, but never scored")
+def test_windows_that_do_not_overlap_score_what_they_count_or_are_refused(uniform_model, tokenizer):
+    try:
+        result = measure(uniform_model, tokenizer, [letters(30)], stride=WINDOW)
+    except ValueError:
+        return
+    assert result.nll == pytest.approx(math.log(VOCABULARY))
+
+
+@given(length=st.integers(0, 60), window=st.integers(2, 20), data=st.data())
+def test_every_token_but_the_first_is_scored_once_in_its_first_window(length, window, data):
+    stride = data.draw(st.integers(1, window - 1))
+    scored_tokens = []
+    for tokens, scored in _windows(list(range(length)), window, stride):
+        assert len(tokens) <= window
+        assert tokens == list(range(tokens[0], tokens[0] + len(tokens)))
+        assert 1 <= scored < len(tokens), "the first of a window has no context"
+        for position in tokens[-scored:]:
+            assert tokens[0] == first_window(position, window, stride)
+            assert position - tokens[0] >= min(window - stride, position)
+        scored_tokens += tokens[-scored:]
+    assert scored_tokens == list(range(1, length))
+
+
+def test_a_smaller_stride_gives_more_context(model, tokenizer):
+    one, most = (measure(model, tokenizer, [letters(40)], stride=stride).nll for stride in (1, WINDOW - 1))
+    assert one != pytest.approx(most, rel=1e-6), "else the model of these tests does not look at the context"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 1000])
+def test_batching_changes_nothing(model, tokenizer, batch_size):
+    result, again = (measure(model, tokenizer, TEXTS, batch_size=size) for size in (batch_size, 8))
+    sums, sums_again = ([score.nll_sum for score in r.documents] for r in (result, again))
+    assert sums == pytest.approx(sums_again, rel=1e-12)
+    assert result.num_tokens == again.num_tokens
+
+
+@pytest.mark.parametrize(
+    ("given", "same_as"),
+    [
+        pytest.param({"window": None}, {"window": 16, "stride": 8}, id="the model's context"),
+        pytest.param({}, {"stride": WINDOW // 2}, id="half the window"),
+        pytest.param({"window": 3}, {"window": 3, "stride": 1}, id="half of three"),
+    ],
+)
+def test_defaults(model, tokenizer, given, same_as):
+    assert measure(model, tokenizer, TEXTS, **given) == measure(model, tokenizer, TEXTS, **same_as)
+
+
+def test_a_long_context_is_used_up_to_1024_tokens(tokenizer):
+    model, texts = tiny_gpt2(context=2048), [" ".join(letters(550))]
+    result = measure(model, tokenizer, texts, window=None)
+    assert result.num_tokens == 1099
+    assert result == measure(model, tokenizer, texts, window=1024, stride=512)
+
+
+def test_means_a_token_word_byte_and_bit_by_hand(uniform_model, tokenizer):
+    texts = ["zq xj\nq", "  né  ", ""]
+    tokens, words, num_bytes = 7 + 7, 3 + 1, 7 + 7
+    result = measure(uniform_model, tokenizer, texts)
+    assert [(s.num_tokens, s.num_words, s.num_bytes) for s in result.documents] == [(7, 3, 7), (7, 1, 7), (0, 0, 0)]
+    nats = tokens * math.log(VOCABULARY)
+    assert result.nll == pytest.approx(math.log(VOCABULARY))
+    assert result.perplexity == pytest.approx(VOCABULARY)
+    assert result.word_perplexity == pytest.approx(VOCABULARY ** (tokens / words))
+    assert result.byte_perplexity == pytest.approx(math.exp(nats / num_bytes))
+    assert result.bits_per_byte == pytest.approx(nats / num_bytes / math.log(2))
+
+
+def test_a_document_is_cut_with_its_words_and_bytes(model, tokenizer):
+    cut = measure(model, tokenizer, ["zq xjjq zz", "q"], max_document_tokens=4)
+    assert cut == measure(model, tokenizer, ["zq x", "q"])
+    assert dataclasses.astuple(cut.documents[0])[1:] == (4, 2, 4)
+
+
+def test_the_interval_is_over_documents_weighted_by_tokens(model, tokenizer):
+    texts = [letters(5, seed=1), letters(25, seed=2)]
+    result = measure(model, tokenizer, texts)
+    alone = sorted(measure(model, tokenizer, [text]).nll for text in texts)
+    assert result.nll_interval == pytest.approx(alone), "a quarter of the resamples hold one document only, twice"
+    weighted = sum(score.nll_sum for score in result.documents) / 30
+    assert result.nll == pytest.approx(weighted)
+
+
+def test_the_interval_surrounds_the_mean_and_follows_the_seed(model, tokenizer):
+    texts = [letters(length, seed=1) for length in range(3, 23)]
+    first, again, other = (measure(model, tokenizer, texts, seed=seed) for seed in (0, 0, 1))
+    low, high = first.nll_interval
+    assert low < first.nll < high
+    assert again == first
+    assert other.nll == first.nll
+    assert other.nll_interval != first.nll_interval
+
+
+def test_one_document_has_no_interval(model, tokenizer):
+    assert measure(model, tokenizer, [letters(20)]).nll_interval is None
+
+
+@pytest.mark.xfail(strict=True, reason="an empty document is resampled too: its mean counts as 0 nats")
+@pytest.mark.parametrize("length", [[9], [9, 20]])
+def test_an_empty_document_does_not_widen_the_interval(model, tokenizer, length):
+    texts = [letters(n) for n in length]
+    with_empty = measure(model, tokenizer, [*texts, ""])
+    assert with_empty.nll_interval == measure(model, tokenizer, texts).nll_interval
+
+
+@pytest.mark.xfail(strict=True, raises=OverflowError, reason="exp of the nats of one long word")
+def test_text_without_spaces_has_a_word_perplexity(model, tokenizer):
+    assert measure(model, tokenizer, [letters(400)]).word_perplexity == math.inf
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_restored(tokenizer, training):
+    model = tiny_gpt2().train(training)
+    measure(model, tokenizer, TEXTS)
+    assert all(module.training is training for module in model.modules())
+
+
+@pytest.mark.xfail(strict=True, reason="model.train(training) sets every module to the mode of the whole")
+def test_each_module_gets_its_own_mode_back(tokenizer):
+    model = tiny_gpt2().train()
+    model.transformer.h[0].eval()
+    measure(model, tokenizer, TEXTS)
+    assert not model.transformer.h[0].training
+
+
+@pytest.mark.xfail(strict=True, reason="the mode is restored only where nothing is raised")
+def test_the_mode_is_restored_after_an_error(tokenizer):
+    model = tiny_gpt2().train()
+    model.lm_head.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        measure(model, tokenizer, TEXTS)
+    assert model.training
+
+
+def test_dropout_is_off(tokenizer):
+    model = tiny_gpt2().train()
+    assert model.config.resid_pdrop > 0
+    assert measure(model, tokenizer, TEXTS) == measure(model, tokenizer, TEXTS)
+
+
+def test_documents_may_come_from_a_generator(model, tokenizer):
+    assert measure(model, tokenizer, (text for text in TEXTS)) == measure(model, tokenizer, TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        ([], {}, "expected a document with a token to predict, got none in 0 documents"),
+        (["", ""], {}, "expected a document with a token to predict, got none in 2 documents"),
+        (["zq"], {"max_document_tokens": 0}, "got none in 1 documents"),
+        (["zq"], {"window": 17}, "expected 2 <= window <= 16, the model's context, got 17"),
+        (["zq"], {"window": 1}, "expected 2 <= window <= 16, the model's context, got 1"),
+        (["zq"], {"stride": 0}, r"expected 1 <= stride .*\(8\), got 0"),
+        (["zq"], {"stride": WINDOW + 1}, r"expected 1 <= stride .*\(8\), got 9"),
+    ],
+)
+def test_bad_input_is_named(model, tokenizer, texts, options, message):
+    with pytest.raises(ValueError, match=message):
+        measure(model, tokenizer, texts, **options)
+
+
+def test_one_token_without_a_special_token_before_it_cannot_be_scored(model):
+    with pytest.raises(ValueError, match="a token to predict"):
+        measure(model, tiny_tokenizer(eos_token=None), ["z"])
