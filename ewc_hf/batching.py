@@ -43,8 +43,8 @@ def sample_examples(dataset: Dataset | Iterable[Example], num_examples: int, see
 def pad_examples(examples: list[Example]) -> Batch:
     """Stack examples of `input_ids` (and any other sequences of the same kind), padded on the right.
 
-    `attention_mask` defaults to ones, `labels` to `input_ids`. Padding is 0 for every key but the labels, whose padding
-    is -100; so are the labels where the attention mask is 0.
+    `attention_mask` defaults to ones, `labels` to `input_ids`. Padding is 0 for every key but the labels, whose
+    padding is -100; so are the labels where the attention mask is 0.
 
     Raises:
         ValueError: an example has no `input_ids`.
@@ -88,7 +88,7 @@ def batches(
         batch = dict(collate(examples[start : start + batch_size]))
         if "labels" not in batch:
             raise ValueError(
-                f"expected batches with the key 'labels', got the keys {sorted(batch)}; use a collator that adds labels, "
-                "for instance `DataCollatorForLanguageModeling(tokenizer, mlm=False)`"
+                f"expected batches with the key 'labels', got the keys {sorted(batch)}; use a collator that adds "
+                "labels, for instance `DataCollatorForLanguageModeling(tokenizer, mlm=False)`"
             )
         yield {key: value.to(device) for key, value in batch.items()}

@@ -106,7 +106,7 @@ class CoupledPenalty:
                 proximal_step(p.weight, self._anchor[p.name], self._importance[p.name], self._lambda, step)
 
     def values(self) -> dict[str, float]:
-        """Return what is logged: the penalty and, where importance is in nats, the predicted forgetting (a lower bound)."""
+        """Return what is logged: the penalty and, where importance is in nats, the forgetting that it predicts."""
         alphas = self.alphas if self._coupling is Coupling.LOSS else [0.0] * len(self.alphas)
         logs = {"ewc_penalty": self._value(self._lambda, alphas)}
         if self._predicts_nats:
@@ -134,16 +134,16 @@ def require_matching_model(consolidation: Consolidation, model: nn.Module) -> No
     shared = parameters.keys() & consolidation.importance.keys()
     if not shared:
         raise ValueError(
-            f"expected parameters named as in the consolidation, such as '{next(iter(consolidation.importance))}', got "
-            f"only others, such as '{next(iter(parameters))}'; a wrapper like PEFT puts a prefix before the names: "
-            "train the model itself, or estimate the importance on the wrapped model"
+            f"expected parameters named as in the consolidation, such as '{next(iter(consolidation.importance))}', "
+            f"got only others, such as '{next(iter(parameters))}'; a wrapper like PEFT puts a prefix before the "
+            "names: train the model itself, or estimate the importance on the wrapped model"
         )
     for name in sorted(shared):
         expected, got = tuple(consolidation.importance[name].shape), tuple(parameters[name].shape)
         if expected != got:
             raise ValueError(
-                f"expected '{name}' of shape {expected} as in the consolidation, got {got}; estimate the importance again "
-                "after resizing the model"
+                f"expected '{name}' of shape {expected} as in the consolidation, got {got}; estimate the importance "
+                "again after resizing the model"
             )
     if free := sorted(parameters.keys() - shared):
         logger.warning("%d trainable parameters have no importance and move freely, such as '%s'", len(free), free[0])

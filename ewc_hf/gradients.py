@@ -1,4 +1,4 @@
-"""Per-example gradient statistics: for each parameter the sum over examples of a function of that example's gradient."""
+"""Per-example gradient statistics: the sum over examples of the squared or absolute gradient of each example."""
 
 from __future__ import annotations
 

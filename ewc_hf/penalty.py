@@ -1,4 +1,4 @@
-r"""The quadratic penalty of Elastic Weight Consolidation: its value, its gradient and its proximal step, without autograd.
+r"""The penalty of Elastic Weight Consolidation: its value, its gradient and its proximal step, without autograd.
 
     P(w) = lambda/2 \sum_i Omega_i (w_i - w*_i)^2                                                  (plain)
     P(w) = lambda/2 \sum_i Omega_i / (1 + alpha lambda Omega_i) (w_i - w*_i)^2                     (stabilized)
@@ -73,8 +73,8 @@ def add_penalty_gradient(
         anchor: `w*`, of the weight's dtype.
         importance: Omega, float32 or float64.
         ewc_lambda: lambda.
-        alpha: a learning rate; 0 gives plain EWC. Under plain SGD with this learning rate the step is the backward-Euler
-            step of the penalty, which never overshoots.
+        alpha: a learning rate; 0 gives plain EWC. Under plain SGD with this learning rate the step is the
+            backward-Euler step of the penalty, which never overshoots.
         loss_scale: what the loss was multiplied with (fp16), else 1.
     """
     for g, w, a, omega in _chunks(grad, weight, anchor, importance):

@@ -15,11 +15,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .batching import pad_examples
 from .labels import IGNORED, next_token_pairs, token_nll
+from .modes import evaluating
 
 
 @dataclass(frozen=True)
 class DocumentScore:
-    """What one document cost: `nll_sum` nats for `num_tokens` predicted tokens, `num_words` words, `num_bytes` bytes."""
+    """What one document cost: `nll_sum` nats for `num_tokens` tokens, `num_words` words, `num_bytes` bytes."""
 
     nll_sum: float
     num_tokens: int
@@ -66,15 +67,16 @@ def evaluate_perplexity(
 ) -> PerplexityResult:
     """Measure how well a model predicts documents.
 
-    A window slides over each document by `stride` tokens; each token is scored once, in the first window that holds it,
-    so with at least `window - stride` tokens of context (fewer only at the beginning). The tokenizer's beginning- or
-    end-of-text token comes first, so that the first token is scored too; a tokenizer with neither leaves it out.
+    A window slides over each document by `stride` tokens; each token is scored once, in the first window that holds
+    it, so with at least `window - stride` tokens of context (fewer only at the beginning). The tokenizer's beginning-
+    or end-of-text token comes first, so that the first token is scored too; a tokenizer with neither leaves it out.
 
     Args:
         model: a causal language model.
         tokenizer: its tokenizer.
         texts: documents.
-        stride: tokens; by default half the window. Smaller is closer to the true perplexity, and slower.
+        stride: tokens, fewer than the window; by default half of it. Smaller is closer to the true perplexity, and
+            slower.
         window: tokens; by default the model's `max_position_embeddings`, at most 1024.
         max_document_tokens: cut documents after so many tokens.
         batch_size: windows a forward pass.
@@ -89,8 +91,10 @@ def evaluate_perplexity(
     stride = max(window // 2, 1) if stride is None else stride
     if not 2 <= window <= context:
         raise ValueError(f"expected 2 <= window <= {context}, the model's context, got {window}")
-    if not 1 <= stride <= window:
-        raise ValueError(f"expected 1 <= stride <= window ({window}), got {stride}")
+    if not 1 <= stride < window:
+        raise ValueError(
+            f"expected 1 <= stride < window ({window}), got {stride}; windows overlap, so that every token has context"
+        )
 
     texts = list(texts)
     documents = []
@@ -108,16 +112,17 @@ def evaluate_perplexity(
     windows.sort(key=lambda entry: len(entry[1]), reverse=True)
     nll_sums = np.zeros(len(documents))
     num_tokens = np.zeros(len(documents), dtype=np.int64)
-    training = model.training
-    model.eval()
-    with torch.no_grad(), tqdm(total=len(windows), desc="perplexity", unit="window", disable=not progress) as bar:
+    with (
+        evaluating(model),
+        torch.no_grad(),
+        tqdm(total=len(windows), desc="perplexity", unit="window", disable=not progress) as bar,
+    ):
         for start in range(0, len(windows), batch_size):
             batch = windows[start : start + batch_size]
             for (index, _, scored), nll in zip(batch, _window_nll(model, batch), strict=True):
                 nll_sums[index] += nll
                 num_tokens[index] += scored
             bar.update(len(batch))
-    model.train(training)
     return _summarize(
         [
             DocumentScore(float(nll), int(count), len(scored_text.split()), len(scored_text.encode()))
@@ -158,10 +163,11 @@ def _summarize(documents: list[DocumentScore], seed: int) -> PerplexityResult:
     words = sum(document.num_words for document in documents)
     num_bytes = sum(document.num_bytes for document in documents)
     interval = None
-    if len(documents) > 1:
+    scored = tokens > 0
+    if scored.sum() > 1:
         found = bootstrap(
-            (nll_sums, tokens),
-            lambda sums, counts, axis: sums.sum(axis=axis) / np.maximum(counts.sum(axis=axis), 1),
+            (nll_sums[scored], tokens[scored]),
+            lambda sums, counts, axis: sums.sum(axis=axis) / counts.sum(axis=axis),
             paired=True,
             vectorized=True,
             n_resamples=1000,
@@ -172,10 +178,15 @@ def _summarize(documents: list[DocumentScore], seed: int) -> PerplexityResult:
     return PerplexityResult(
         nll=float(nll),
         nll_interval=interval,
-        perplexity=math.exp(nll),
-        word_perplexity=math.exp(nats / max(words, 1)),
-        byte_perplexity=math.exp(nats / num_bytes),
+        perplexity=_exp(nll),
+        word_perplexity=_exp(nats / max(words, 1)),
+        byte_perplexity=_exp(nats / num_bytes),
         bits_per_byte=nats / num_bytes / math.log(2),
         num_tokens=int(tokens.sum()),
         documents=documents,
     )
+
+
+def _exp(nats: float) -> float:
+    """Return `exp(nats)`, infinite past the range of a float."""
+    return math.exp(nats) if nats < 709 else math.inf

@@ -73,8 +73,8 @@ def read_shards(folder: Path, stem: str) -> Tensors:
         path = _inside(folder, filename, index)
         if sha256(path) != digests.get(filename):
             raise ValueError(
-                f"expected SHA-256 {digests.get(filename)} of '{path}', got {sha256(path)}; the shard was truncated or "
-                "changed since it was saved: copy or estimate it again"
+                f"expected SHA-256 {digests.get(filename)} of '{path}', got {sha256(path)}; the shard was truncated "
+                "or changed since it was saved: copy or estimate it again"
             )
     return _read(folder, weight_map)
 

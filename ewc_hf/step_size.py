@@ -16,7 +16,7 @@ from .params import LocalParameter
 
 @dataclass(frozen=True)
 class StepSize:
-    """`a = numerator / (sqrt(second_moment / bias_correction) + eps)`, or the numerator where there is no second moment.
+    """`a = numerator / (sqrt(second_moment / bias_correction) + eps)`; without second moment, `a = numerator`.
 
     Attributes:
         numerator: the learning rate, or under SGD `lr * (1 - dampening) / (1 - momentum)`.

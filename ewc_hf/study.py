@@ -27,7 +27,8 @@ from .files import read_json, replaced, write_json
 from .importance import estimate_importance
 from .memory import peak_memory_bytes, reset_peak_memory
 from .perplexity import PerplexityResult, evaluate_perplexity
-from .report import PLAIN, PRETRAINED, RunRecord, with_forgetting, write_report
+from .records import PLAIN, PRETRAINED, RunRecord, with_forgetting
+from .report import write_report
 from .trainer import EWCTrainer
 
 L2 = "l2"

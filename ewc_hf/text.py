@@ -150,8 +150,8 @@ def pack(
     def tokenize_and_cut(rows: dict[str, list[Any]]) -> dict[str, list[list[int]]]:
         documents = [_segments(row, learn_from) for row in rows[column]]
         encoded = [_encode(document, tokenizer) for document in documents]
-        tokens = list(chain.from_iterable(ids + [tokenizer.eos_token_id] for ids, _ in encoded))
-        labels = list(chain.from_iterable(of_document + [tokenizer.eos_token_id] for _, of_document in encoded))
+        tokens = list(chain.from_iterable([*ids, tokenizer.eos_token_id] for ids, _ in encoded))
+        labels = list(chain.from_iterable([*of_document, tokenizer.eos_token_id] for _, of_document in encoded))
         starts = range(0, len(tokens) - block_size + 1, block_size)
         return {
             "input_ids": [tokens[start : start + block_size] for start in starts],
@@ -177,7 +177,7 @@ def _segments(row: Any, learn_from: str | None) -> list[tuple[str, bool]]:
 
 
 def _encode(segments: list[tuple[str, bool]], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Tokenize the whole and label each token by the segment in which it ends, so pieces tokenize as the whole does."""
+    """Tokenize the whole text, so that tokens may cross pieces, and label each token by the piece in which it ends."""
     encoding = tokenizer(
         "".join(text for text, _ in segments),
         add_special_tokens=False,

@@ -60,8 +60,8 @@ class EWCMixin(_SomeTrainer):
         if consolidation is not None and self._ewc.ewc_lambda > 0:
             if self.is_deepspeed_enabled or self.is_fsdp_enabled:
                 raise ValueError(
-                    "expected one process or DistributedDataParallel, got DeepSpeed or FSDP, whose weights the penalty "
-                    "does not reach; use a launch config without them"
+                    "expected one process or DistributedDataParallel, got DeepSpeed or FSDP, whose weights the "
+                    "penalty does not reach; use a launch config without them"
                 )
             if not isinstance(consolidation, Consolidation):
                 consolidation = Consolidation.from_pretrained(consolidation)

@@ -12,18 +12,21 @@ import ewc_hf
 PACKAGE = Path(ewc_hf.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 LEVELS = (
-    "arguments files memory params version",
+    "arguments files memory modes params version",
     "labels shards",
     "batching consolidation text",
     "gradients",
     "step_size",
     "penalty",
     "coupling importance perplexity",
-    "config demo_text report",
+    "config demo_text records",
+    "picture",
+    "report",
     "trainer",
     "baselines",
     "study",
-    "cli demo",
+    "demo",
+    "cli",
 )
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
 ROOT = "ewc_hf"

@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from ewc_hf.report import (
-    RunRecord,
-    markdown_report,
-    mean_and_interval,
-    read_records,
-    removed_at,
-    with_forgetting,
-    write_report,
-)
+from ewc_hf.records import RunRecord, mean_and_interval, removed_at, with_forgetting
+from ewc_hf.report import markdown_report, read_records, write_report
 
 FIELDS = (
     "name method coupling ewc_lambda seed dialog_nll dialog_perplexity book_nll book_perplexity "

@@ -111,6 +111,7 @@ def test_the_report_is_written(first):
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
     runs = {"pretrained.json", *[f"{name}-seed{seed}.json" for name in NAMES for seed in SEEDS]}
     assert {path.name for path in (folder / "runs").iterdir()} == runs
+    assert [path.name for path in (folder / "importance").iterdir()] == ["fisher"], "l2 reads no text"
     top = {"protocol.json", "report.json", "report.md", "report.png", "runs", "importance"}
     assert {path.name for path in folder.iterdir()} == top
 
@@ -132,6 +133,17 @@ def test_a_strength_holds_everything_at_its_anchor(model, data, tmp_path):
     pretrained, plain, held = run_study(model, data, settings, [0], training(tmp_path), MEASUREMENT)
     assert held.dialog_nll == pytest.approx(pretrained.dialog_nll, rel=1e-6)
     assert held.dialog_nll != pytest.approx(plain.dialog_nll, rel=1e-3)
+
+
+def test_the_coupling_is_the_settings_own(model, data, tmp_path):
+    settings = parse_settings(["l2:loss:1", "l2:decoupled:1"])
+    losses = {
+        default: [r.dialog_nll for r in run_study(model, data, settings, [0], args, MEASUREMENT)[2:]]
+        for default in ("loss", "decoupled")
+        for args in [training(tmp_path / default, ewc_coupling=default)]
+    }
+    assert losses["loss"] == losses["decoupled"]
+    assert len(set(losses["loss"])) == 2
 
 
 def test_a_second_call_runs_nothing_again(model, data, first, folder):

@@ -6,7 +6,7 @@ from pathlib import Path
 import datasets
 import pytest
 from datasets import Dataset
-from tiny import SENTENCES, tiny_tokenizer
+from tiny import BOS, SENTENCES, encode, tiny_tokenizer
 
 from ewc_hf.labels import IGNORED
 from ewc_hf.text import dialog_segments, document_texts, load_texts, pack
@@ -30,7 +30,9 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tiny_tokenizer()
+    tokenizer = tiny_tokenizer(bos_token=BOS)
+    assert tokenizer.encode("a") != encode(tokenizer, "a"), "else nobody notices a special token in the text"
+    return tokenizer
 
 
 @pytest.fixture
@@ -188,7 +190,7 @@ def test_a_turn_without_its_keys_is_named(turn):
 
 
 def stream(tokenizer, documents):
-    return list(chain.from_iterable([*tokenizer.encode(document), tokenizer.eos_token_id] for document in documents))
+    return list(chain.from_iterable([*encode(tokenizer, document), tokenizer.eos_token_id] for document in documents))
 
 
 @pytest.mark.parametrize("block_size", [1, 3, 7, 17, 64])
@@ -213,14 +215,14 @@ def test_the_remainder_is_dropped_once_a_thousand_documents(tokenizer):
 
 def test_a_text_that_fills_one_block_exactly_is_enough(tokenizer):
     dataset = Dataset.from_dict({"text": ["jqx"]})
-    assert pack(dataset, tokenizer, 4)["input_ids"][:] == [[*tokenizer.encode("jqx"), tokenizer.eos_token_id]]
+    assert pack(dataset, tokenizer, 4)["input_ids"][:] == [[*encode(tokenizer, "jqx"), tokenizer.eos_token_id]]
     with pytest.raises(ValueError, match="at least one block of 5 tokens, got less in 1 documents; give more text"):
         pack(dataset, tokenizer, 5)
 
 
 def packed(turns, tokenizer, learn_from, column="turns"):
     """The tokens and labels of one dialog, in one block; the end-of-text token, which is always learned, taken off."""
-    size = len(tokenizer.encode(WRITTEN)) + 1
+    size = len(encode(tokenizer, WRITTEN)) + 1
     (block,) = pack(Dataset.from_list([{column: turns}]), tokenizer, size, learn_from=learn_from)
     assert block["input_ids"][-1] == block["labels"][-1] == tokenizer.eos_token_id
     return block["input_ids"][:-1], block["labels"][:-1]
@@ -230,7 +232,7 @@ def packed(turns, tokenizer, learn_from, column="turns"):
 @pytest.mark.parametrize("learn_from", [None, "ann", "bob"])
 def test_labels_are_the_words_of_the_speaker(tokenizer, column, turns, learn_from):
     ids, labels = packed(turns, tokenizer, learn_from, column)
-    assert ids == tokenizer.encode(WRITTEN), "pieces tokenize as the whole does"
+    assert ids == encode(tokenizer, WRITTEN), "pieces tokenize as the whole does"
     segments = dialog_segments(turns, learn_from)
     for learned in (True, False):
         tokens = [token for token, label in zip(ids, labels, strict=True) if (label != IGNORED) is learned]
@@ -243,7 +245,7 @@ def test_a_token_across_two_pieces_belongs_to_the_one_it_ends_in():
     turns = [{"speaker": "ann", "text": "Snow"}, {"speaker": "bob", "text": "Snow fell"}] * 3
     written = "ann: Snow\nbob: Snow fell\n" * 3
     tokenizer = tiny_tokenizer(sentences=[written] * 5, splits_words=False)
-    tokens = tokenizer.encode(written)
+    tokens = encode(tokenizer, written)
     learned = [text for text, counts in dialog_segments(turns, "bob") for _ in text if counts]
     assert len(learned) == 3 * len(" Snow fell\n")
     owners = list(chain.from_iterable([counts] * len(text) for text, counts in dialog_segments(turns, "bob")))

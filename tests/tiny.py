@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 SENTENCES = (
@@ -26,7 +26,8 @@ def tiny_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """It has few merges, so that most words are several tokens, and splits words as GPT-2 does, or not at all.
 
-    The letters j, q, x and z are in none of the sentences: each is a token of its own, wherever it stands.
+    With a beginning-of-text token it puts that before every text, as Llama's does. The letters j, q, x and z are in
+    none of the sentences: each is a token of its own, wherever it stands.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=splits_words)
@@ -38,7 +39,14 @@ def tiny_tokenizer(
         show_progress=False,
     )
     tokenizer.train_from_iterator(sentences, trainer)
+    if bos_token is not None:
+        tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 1)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=eos_token, bos_token=bos_token)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """The text's own tokens, with nothing before or after."""
+    return tokenizer.encode(text, add_special_tokens=False)
 
 
 def tiny_gpt2(context: int = 16, seed: int = 0, dtype: torch.dtype = torch.float32) -> GPT2LMHeadModel:

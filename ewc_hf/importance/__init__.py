@@ -1,5 +1,6 @@
 """Estimators of importance, one a file, and `estimate_importance`, which runs them over a dataset."""
 
-from .estimate import estimate_importance
+from .estimate import ImportanceMethod, estimate_importance
+from .mas import MASOutput
 
-__all__ = ["estimate_importance"]
+__all__ = ["ImportanceMethod", "MASOutput", "estimate_importance"]

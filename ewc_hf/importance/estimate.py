@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
 from datasets import Dataset
@@ -15,6 +14,7 @@ from ..batching import Batch, Collator, Example, batches, sample_examples
 from ..consolidation import Consolidation
 from ..gradients import Statistic, add_gradient_statistic_reference, zeros_like_parameters
 from ..labels import IGNORED, LabelSource
+from ..modes import evaluating
 from ..params import trainable_parameters, unwrap
 from . import fisher, mas
 
@@ -85,7 +85,7 @@ def estimate_importance(
     sums = zeros_like_parameters(model)
     num_tokens = 0
     with (
-        _evaluating(model),
+        evaluating(model),
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         tqdm(total=len(examples), desc=f"importance ({method.value})", unit="example", disable=not progress) as bar,
@@ -115,15 +115,3 @@ def estimate_importance(
 def _count_labels(batch: Batch) -> int:
     """Count the tokens that the model is asked to predict: the first position of an example predicts nothing."""
     return int((batch["labels"][:, 1:] != IGNORED).sum())
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module in eval mode, and afterwards each back in the mode it had."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode

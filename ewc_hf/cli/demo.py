@@ -1,0 +1,30 @@
+"""`ewc-hf demo`: the main job on generated text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..arguments import parse_arguments
+from ..demo import run_demo
+from ..report import markdown_report
+
+
+@dataclass
+class DemoArguments:
+    """Where the demo's files go."""
+
+    output_dir: str = field(default="out/demo", metadata={"help": "Folder of the model and the report."})
+
+
+def main(argv: list[str]) -> None:
+    """Run the demo, print the report's tables and the picture's path.
+
+    Args:
+        argv: the words after `ewc-hf demo`.
+    """
+    description = "Run the main job on generated text."
+    (args,) = parse_arguments(DemoArguments, argv=argv, prog="ewc-hf demo", description=description)
+    records = run_demo(args.output_dir)
+    print(markdown_report(records))
+    print(f"picture: {Path(args.output_dir) / 'study' / 'report.png'}")

@@ -1,0 +1,64 @@
+"""`ewc-hf perplexity`: a model's perplexity on local files or a Hub dataset."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ..arguments import parse_arguments
+from ..files import replaced, write_json
+from ..perplexity import evaluate_perplexity
+from ..text import document_texts, load_texts
+
+
+@dataclass
+class PerplexityArguments:
+    """Which model is measured on which text."""
+
+    model: str = field(metadata={"help": "A folder or a Hub id."})
+    text: str = field(metadata={"help": "A .txt, .json, .jsonl, .csv or .parquet file, a folder, or a Hub dataset."})
+    column: str | None = field(default=None, metadata={"help": "Column of the text; default turns, messages or text."})
+    split: str = field(default="test", metadata={"help": "Split of a folder or Hub dataset."})
+    max_documents: int | None = field(default=None, metadata={"help": "Measure a random sample of the documents."})
+    max_document_tokens: int | None = field(default=None, metadata={"help": "Cut documents after so many tokens."})
+    window: int | None = field(default=None, metadata={"help": "Tokens that the model sees; default its context."})
+    stride: int | None = field(default=None, metadata={"help": "Tokens that the window moves by; default half of it."})
+    batch_size: int = field(default=8, metadata={"help": "Windows a forward pass."})
+    seed: int = field(default=0, metadata={"help": "Of the sample and of the bootstrap interval."})
+    output_file: str | None = field(default=None, metadata={"help": "JSON file for the result with every document's."})
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure and print.
+
+    Args:
+        argv: the words after `ewc-hf perplexity`; None takes them from the process's command line.
+    """
+    description = "Measure perplexity with a sliding window."
+    (args,) = parse_arguments(PerplexityArguments, argv=argv, prog="ewc-hf perplexity", description=description)
+    dataset = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
+    model = AutoModelForCausalLM.from_pretrained(args.model)
+    result = evaluate_perplexity(
+        model.to("cuda" if torch.cuda.is_available() else "cpu"),
+        AutoTokenizer.from_pretrained(args.model),
+        document_texts(dataset, args.column),
+        args.stride,
+        window=args.window,
+        max_document_tokens=args.max_document_tokens,
+        batch_size=args.batch_size,
+        seed=args.seed,
+    )
+    interval = "" if result.nll_interval is None else " (95% interval {:.4f} to {:.4f})".format(*result.nll_interval)
+    print(f"documents         {len(result.documents)}")
+    print(f"tokens            {result.num_tokens}")
+    print(f"nll               {result.nll:.4f}{interval} nats per token")
+    print(f"perplexity        {result.perplexity:.2f} per token")
+    print(f"word perplexity   {result.word_perplexity:.2f}")
+    print(f"byte perplexity   {result.byte_perplexity:.4f}")
+    print(f"bits per byte     {result.bits_per_byte:.4f}")
+    if args.output_file is not None:
+        with replaced(Path(args.output_file)) as temporary:
+            write_json(temporary, asdict(result))

@@ -1,0 +1,69 @@
+"""Estimate how important each weight is for what a model knows, and store it beside the checkpoint.
+
+accelerate launch recipes/estimate_importance.py --model gpt2 --text books.parquet --output_dir out/gpt2-ewc
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ewc_hf import estimate_importance
+from ewc_hf.arguments import parse_arguments
+from ewc_hf.importance import ImportanceMethod, MASOutput
+from ewc_hf.labels import LabelSource
+from ewc_hf.text import load_texts, pack
+
+
+@dataclass
+class ImportanceArguments:
+    """Which importance is estimated, of which model and text."""
+
+    model: str = field(metadata={"help": "Pretrained checkpoint: a folder or a Hub id."})
+    text: str = field(metadata={"help": "Text like the pretraining text: a file, a folder or a Hub dataset."})
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Where it is stored; by default the model's folder."}
+    )
+    column: str | None = field(default=None, metadata={"help": "Column of the text."})
+    split: str = field(default="train", metadata={"help": "Split of a folder or Hub dataset."})
+    method: ImportanceMethod = field(default=ImportanceMethod.FISHER, metadata={"help": "Estimator."})
+    labels: LabelSource = field(default=LabelSource.GROUND_TRUTH, metadata={"help": "Fisher: where labels come from."})
+    mas_output: MASOutput = field(default=MASOutput.PROBABILITIES, metadata={"help": "MAS: whose norm is taken."})
+    num_examples: int = field(default=512, metadata={"help": "Blocks of text to read."})
+    block_size: int = field(default=128, metadata={"help": "Tokens a block."})
+    batch_size: int = field(default=8, metadata={"help": "Blocks a forward pass."})
+    max_documents: int = field(default=200, metadata={"help": "Documents that the blocks are sampled from."})
+    seed: int = field(default=0, metadata={"help": "Of the sample."})
+
+
+def main() -> None:
+    """Estimate and store."""
+    (args,) = parse_arguments(ImportanceArguments, description=__doc__)
+
+    # 1. The model and packed blocks of the text that it has to remember.
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    model = AutoModelForCausalLM.from_pretrained(args.model)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    texts = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
+    blocks = pack(texts, tokenizer, args.block_size, column=args.column)
+
+    # 2. One pass over a sample of them.
+    consolidation = estimate_importance(
+        model,
+        blocks,
+        method=args.method,
+        labels=args.labels,
+        mas_output=args.mas_output,
+        num_examples=args.num_examples,
+        batch_size=args.batch_size,
+        seed=args.seed,
+    )
+
+    # 3. Beside the checkpoint, which then holds the anchor, or with a copy of the anchor elsewhere.
+    consolidation.save_pretrained(args.model if args.output_dir is None else args.output_dir)
+
+
+if __name__ == "__main__":
+    main()

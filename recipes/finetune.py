@@ -1,0 +1,73 @@
+"""Fine-tune a language model on dialogs, plainly or held by the penalty, and report both perplexities.
+
+accelerate launch recipes/finetune.py --model gpt2 --consolidation out/gpt2-ewc --dialogs dialogs.parquet \
+    --retention_test books_test.parquet --max_steps 200 --learning_rate 5e-4 --output_dir out/tuned
+
+`--ewc_lambda 0`, or no consolidation, is plain fine-tuning. A YAML file gives defaults: `--config FILE.yaml`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import AutoModelForCausalLM, AutoTokenizer, default_data_collator
+
+from ewc_hf import EWCConfig, EWCTrainer
+from ewc_hf.arguments import parse_arguments
+from ewc_hf.text import document_texts, load_texts, pack
+
+
+@dataclass
+class FinetuneArguments:
+    """Which model learns which dialogs, and what it must not forget."""
+
+    model: str = field(metadata={"help": "Pretrained checkpoint: a folder or a Hub id."})
+    dialogs: str = field(metadata={"help": "Dialogs or text to learn: a file, a folder or a Hub dataset."})
+    consolidation: str | None = field(default=None, metadata={"help": "What to remember: a folder or a Hub id."})
+    dialogs_test: str | None = field(default=None, metadata={"help": "Held-out dialogs for `eval_loss`."})
+    retention_test: str | None = field(default=None, metadata={"help": "Held-out text for `eval_books_perplexity`."})
+    dialogs_column: str | None = field(default=None, metadata={"help": "Column of the dialogs."})
+    retention_column: str | None = field(default=None, metadata={"help": "Column of the held-out text."})
+    learn_from: str | None = field(default=None, metadata={"help": "Speaker or role whose words are learned."})
+    block_size: int = field(default=128, metadata={"help": "Tokens an example."})
+    max_test_documents: int = field(default=30, metadata={"help": "Held-out documents of each kind."})
+
+
+def main() -> None:
+    """Fine-tune, evaluate and save."""
+    args, training = parse_arguments(FinetuneArguments, EWCConfig, description=__doc__)
+
+    # 1. The model and packed dialogs.
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    model = AutoModelForCausalLM.from_pretrained(args.model)
+    how = {"column": args.dialogs_column, "learn_from": args.learn_from}
+    dialogs = pack(load_texts(args.dialogs), tokenizer, args.block_size, **how)
+
+    # 2. Held-out dialogs and text, for `trainer.evaluate()`.
+    held_out, retention_texts = None, {}
+    if args.dialogs_test is not None:
+        texts = load_texts(args.dialogs_test, split="test", max_documents=args.max_test_documents)
+        held_out = pack(texts, tokenizer, args.block_size, **how)
+    if args.retention_test is not None:
+        texts = load_texts(args.retention_test, split="test", max_documents=args.max_test_documents)
+        retention_texts["books"] = document_texts(texts, args.retention_column)
+
+    # 3. Training: the penalty acts where there is a consolidation and lambda is not 0.
+    trainer = EWCTrainer(
+        model=model,
+        args=training,
+        consolidation=args.consolidation,
+        retention_texts=retention_texts,
+        train_dataset=dialogs,
+        eval_dataset=held_out,
+        data_collator=default_data_collator,
+        processing_class=tokenizer,
+    )
+    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    trainer.save_model()
+    if held_out is not None:
+        trainer.save_metrics("eval", trainer.evaluate())
+
+
+if __name__ == "__main__":
+    main()
