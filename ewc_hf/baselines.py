@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from .consolidation import Consolidation
-from .params import trainable_parameters, unwrap
+from .gradients import zeros_like_parameters
+from .params import trainable_parameters
 
 
 def l2_to_start(model: nn.Module) -> Consolidation:
@@ -17,10 +17,9 @@ def l2_to_start(model: nn.Module) -> Consolidation:
 
     Reference: Li et al. 2018, "Explicit Inductive Bias for Transfer Learning" (L2-SP).
     """
-    parameters = trainable_parameters(unwrap(model))
     return Consolidation.create(
-        importance={name: torch.ones_like(p, dtype=torch.float32) for name, p in parameters.items()},
-        anchor={name: p.detach().clone() for name, p in parameters.items()},
+        importance={name: zeros.fill_(1) for name, zeros in zeros_like_parameters(model).items()},
+        anchor={name: p.detach().clone() for name, p in trainable_parameters(model).items()},
         method="l2",
         unit="squared weight",
         num_examples=0,

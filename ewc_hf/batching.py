@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from itertools import islice
 from typing import Any
 
@@ -16,20 +16,23 @@ from .labels import IGNORED
 Example = Mapping[str, Any]
 Batch = dict[str, Tensor]
 Collator = Callable[[list[Example]], Mapping[str, Any]]
+_MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "labels")
 
 
 def sample_examples(dataset: Dataset | Iterable[Example], num_examples: int, seed: int) -> list[Example]:
     """Return `num_examples` examples (all of them, where there are fewer), the same for the same seed.
 
-    A `datasets.Dataset` or any sequence is sampled without replacement, in random order. Of a stream, which has no
-    length, the first `num_examples` are taken.
+    A dataset with a length is sampled without replacement, in random order. Of a stream, which has none, the first
+    `num_examples` are taken.
 
     Raises:
-        ValueError: `num_examples` is not positive, or the dataset is empty.
+        ValueError: `num_examples` is not positive, or the dataset is empty or a mapping of several.
     """
     if num_examples < 1:
         raise ValueError(f"expected num_examples >= 1, got {num_examples}")
-    if isinstance(dataset, Dataset | Sequence):
+    if isinstance(dataset, Mapping):
+        raise ValueError(f"expected one dataset, got a mapping of {sorted(dataset)}; choose one of these splits")
+    if isinstance(dataset, Sized):
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(dataset), generator=generator)[:num_examples].tolist()
         examples = [dataset[index] for index in chosen]
@@ -41,13 +44,13 @@ def sample_examples(dataset: Dataset | Iterable[Example], num_examples: int, see
 
 
 def pad_examples(examples: list[Example]) -> Batch:
-    """Stack examples of `input_ids` (and any other sequences of the same kind), padded on the right.
+    """Stack examples, padded on the right; columns that no language model takes, such as the text, are left out.
 
     `attention_mask` defaults to ones, `labels` to `input_ids`. Padding is 0 for every key but the labels, whose
     padding is -100; so are the labels where the attention mask is 0.
 
     Raises:
-        ValueError: an example has no `input_ids`.
+        ValueError: an example has no `input_ids`, or another column is not as long.
     """
     filled = []
     for example in examples:
@@ -56,9 +59,12 @@ def pad_examples(examples: list[Example]) -> Batch:
                 f"expected examples with the key 'input_ids', got the keys {sorted(example)}; "
                 "tokenize the dataset first, or pass a `data_collator`"
             )
-        tensors = {key: torch.as_tensor(value) for key, value in example.items()}
+        tensors = {key: torch.as_tensor(example[key]) for key in _MODEL_INPUTS if key in example}
         tensors.setdefault("attention_mask", torch.ones_like(tensors["input_ids"]))
         labels = tensors.get("labels", tensors["input_ids"])
+        lengths = {key: len(value) for key, value in tensors.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"expected columns as long as 'input_ids', got the lengths {lengths}; tokenize again")
         tensors["labels"] = labels.masked_fill(tensors["attention_mask"] == 0, IGNORED)
         filled.append(tensors)
     return {

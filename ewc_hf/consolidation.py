@@ -35,7 +35,7 @@ class Consolidation:
 
     Raises:
         ValueError: names or shapes of importance and anchor differ, or a value is NaN, infinite or, in the
-            importance, negative.
+            importance, negative; or there is no parameter.
     """
 
     importance: Tensors
@@ -44,6 +44,8 @@ class Consolidation:
 
     def __post_init__(self) -> None:
         """Check the tensors; a NaN here would otherwise surface as a silent NaN loss."""
+        if not self.importance:
+            raise ValueError("expected the importance of at least one parameter, got none; estimate it again")
         _require_same_shapes(self.importance, self.anchor, "importance", "anchor")
         for kind, tensors in (("importance", self.importance), ("anchor", self.anchor)):
             for name, tensor in tensors.items():
@@ -155,8 +157,7 @@ class Consolidation:
             ValueError: `anchor_source` does not hold the anchor.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        source = HERE if anchor_source is None else _absolute(anchor_source)
+        source = HERE if anchor_source is None else _reference(anchor_source, folder)
         checkpoint = _read_anchor_checkpoint(folder, source, anchor_revision, list(self.anchor))
         held = checkpoint is not None and all(
             torch.equal(checkpoint[name].to(w), w) if checkpoint[name].shape == w.shape else False
@@ -172,6 +173,7 @@ class Consolidation:
             "revision": anchor_revision,
             "fingerprint": fingerprint(checkpoint if held else self.anchor),
         }
+        folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             config = stack.enter_context(replaced(folder / CONFIG_NAME))
             write_shards(stack, folder, IMPORTANCE, self.importance, max_shard_size)
@@ -196,25 +198,41 @@ class Consolidation:
                 folder, the anchor's fingerprint is not the one recorded, or a number is NaN, infinite or negative.
         """
         folder = _local_folder(source, revision, ["ewc_*", "model*.safetensors", "model.safetensors.index.json"])
-        metadata = read_json(folder / CONFIG_NAME)
-        if not isinstance(metadata, dict) or metadata.get("format_version") != FORMAT_VERSION:
-            raise ValueError(
-                f"expected format version {FORMAT_VERSION} in '{folder / CONFIG_NAME}', got another; "
-                "install the version of ewc_hf that wrote it, or estimate the importance again"
-            )
-        importance = read_shards(folder, IMPORTANCE)
-        recorded = metadata["anchor"]
+        metadata = _read_metadata(folder / CONFIG_NAME)
+        importance, recorded = read_shards(folder, IMPORTANCE), metadata["anchor"]
         if recorded["source"] == ANCHOR:
             anchor: Tensors | None = read_shards(folder, ANCHOR)
         else:
-            anchor = _read_anchor_checkpoint(folder, recorded["source"], recorded["revision"], list(importance))
+            anchor = _read_anchor_checkpoint(folder, recorded["source"], recorded.get("revision"), list(importance))
         if anchor is None or fingerprint(anchor) != recorded["fingerprint"]:
             raise ValueError(
                 f"expected the anchor with fingerprint {recorded['fingerprint']} in '{recorded['source']}' (seen from "
                 f"'{folder}'), got other weights; put the checkpoint back that the importance was estimated on, or "
                 "estimate it again"
             )
-        return cls(importance, anchor, metadata)
+        consolidation = cls(importance, anchor, metadata)
+        if fingerprint(importance) != metadata.get("importance_fingerprint"):
+            raise ValueError(
+                f"expected the importance of fingerprint {metadata.get('importance_fingerprint')} in '{folder}', "
+                "got another; its shards and its config were not saved together: copy or estimate it again"
+            )
+        return consolidation
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    metadata = read_json(path)
+    if not isinstance(metadata, dict) or metadata.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"expected format version {FORMAT_VERSION} in '{path}', got another; "
+            "install the version of ewc_hf that wrote it, or estimate the importance again"
+        )
+    anchor = metadata.get("anchor")
+    if not isinstance(anchor, dict) or not isinstance(anchor.get("source"), str) or "fingerprint" not in anchor:
+        raise ValueError(
+            f"expected 'anchor' with 'source' and 'fingerprint' in '{path}', got {anchor}; "
+            "estimate the importance again"
+        )
+    return metadata
 
 
 def _read_anchor_checkpoint(folder: Path, source: str, revision: str | None, names: list[str]) -> Tensors | None:
@@ -234,8 +252,11 @@ def _local_folder(source: str | os.PathLike[str], revision: str | None, patterns
         ) from error
 
 
-def _absolute(source: str | os.PathLike[str]) -> str:
-    return str(Path(source).resolve()) if Path(source).is_dir() else str(source)
+def _reference(source: str | os.PathLike[str], folder: Path) -> str:
+    """Return how a consolidation in `folder` refers to a checkpoint: '.', an absolute path or a Hub id."""
+    if not Path(source).is_dir():
+        return str(source)
+    return HERE if Path(source).resolve() == folder.resolve() else str(Path(source).resolve())
 
 
 def _require_same_shapes(a: Tensors, b: Tensors, name_of_a: str, name_of_b: str) -> None:

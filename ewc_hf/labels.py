@@ -1,6 +1,6 @@
 """Label sources and the per-token negative log-likelihood of labels, masked and shifted.
 
-Shapes: B examples, T positions, V vocabulary entries.
+Shapes: B examples, T positions, V vocabulary entries, N labels that count.
 """
 
 from __future__ import annotations
@@ -53,12 +53,13 @@ def draw_labels(logits_BTV: Tensor, labels_BT: Tensor, source: LabelSource, gene
     """
     if source is LabelSource.GROUND_TRUTH:
         return labels_BT
+    counts_BT = labels_BT != IGNORED
+    logits_NV = logits_BTV.detach()[counts_BT]
     if source is LabelSource.PREDICTED:
-        drawn_BT = logits_BTV.detach().argmax(-1)
+        labels_N = logits_NV.argmax(-1)
     else:
-        probabilities = logits_BTV.detach().softmax(-1).flatten(0, 1).cpu()
-        drawn_BT = torch.multinomial(probabilities, 1, generator=generator).view(labels_BT.shape).to(labels_BT.device)
-    return torch.where(labels_BT == IGNORED, labels_BT, drawn_BT)
+        labels_N = torch.multinomial(logits_NV.softmax(-1).cpu(), 1, generator=generator).squeeze(1)
+    return labels_BT.masked_scatter(counts_BT, labels_N.to(labels_BT.device))
 
 
 def token_nll(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+_COMPILED = "_orig_mod."
+"""What a submodule compiled by `torch.compile` puts into the names of its parameters."""
+
 
 @dataclass(frozen=True)
 class LocalParameter:
@@ -39,7 +42,9 @@ class LocalParameter:
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the model inside DataParallel, DistributedDataParallel and `torch.compile` wrappers."""
-    return extract_model_from_parallel(model, keep_torch_compile=False)
+    while (inner := extract_model_from_parallel(model, keep_torch_compile=False)) is not model:
+        model = inner
+    return model
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -48,7 +53,8 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     Raises:
         ValueError: no parameter requires a gradient, or a parameter is sharded over ranks.
     """
-    parameters = {name: p for name, p in unwrap(model).named_parameters() if p.requires_grad}
+    named = ((name.replace(_COMPILED, ""), p) for name, p in unwrap(model).named_parameters())
+    parameters = {name: p for name, p in named if p.requires_grad}
     if not parameters:
         raise ValueError(
             "expected a model with trainable parameters, got one whose parameters all have requires_grad=False; "

@@ -28,9 +28,9 @@ def displacement(weight: Tensor, anchor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def saturate(strength: Tensor, alpha: float) -> Tensor:
-    """Return `x / (1 + alpha x)` in place of `x = strength`: 0 at 0 and `1/alpha` at infinity, without overflow."""
+    """Return `x / (1 + alpha x)` in place of `x = strength`: 0 at 0, `1/alpha` at infinity, finite always."""
     if alpha == 0:
-        return strength
+        return strength.clamp_(max=torch.finfo(strength.dtype).max)
     return strength.reciprocal_().add_(alpha).reciprocal_()
 
 

@@ -48,7 +48,7 @@ def write_shards(stack: ExitStack, folder: Path, stem: str, tensors: Tensors, ma
 def remove_stale_shards(folder: Path, stem: str) -> None:
     """Remove shards of `stem` that its index does not name, and all of them where there is no index."""
     index = index_path(folder, stem)
-    kept = set(read_json(index)["weight_map"].values()) if index.is_file() else set()
+    kept = set(_read_weight_map(index).values()) if index.is_file() else set()
     for path in [*folder.glob(f"{stem}.safetensors"), *folder.glob(f"{stem}-*-of-*.safetensors")]:
         if path.name not in kept:
             path.unlink()
@@ -62,15 +62,13 @@ def read_shards(folder: Path, stem: str) -> Tensors:
             truncated, has another SHA-256 or lacks a tensor.
     """
     index = index_path(folder, stem)
-    content = read_json(index)
+    weight_map = _read_weight_map(index)
     try:
-        weight_map, digests = dict(content["weight_map"]), dict(content["metadata"]["sha256"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"expected 'weight_map' and 'metadata.sha256' in '{index}', got a file without; save it again"
-        ) from error
+        digests = dict(read_json(index)["metadata"]["sha256"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"expected 'metadata.sha256' in '{index}', got none; save it again") from error
     for filename in dict.fromkeys(weight_map.values()):
-        path = _inside(folder, filename, index)
+        path = folder / filename
         if sha256(path) != digests.get(filename):
             raise ValueError(
                 f"expected SHA-256 {digests.get(filename)} of '{path}', got {sha256(path)}; the shard was truncated "
@@ -90,9 +88,7 @@ def read_checkpoint(folder: Path, names: list[str]) -> Tensors | None:
         with _open(single) as file:
             weight_map = dict.fromkeys(file.keys(), single.name)
     elif index.is_file():
-        weight_map = read_json(index)["weight_map"]
-        for filename in set(weight_map.values()):
-            _inside(folder, filename, index)
+        weight_map = _read_weight_map(index)
     else:
         return None
     if not set(names) <= set(weight_map):
@@ -109,16 +105,21 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _inside(folder: Path, filename: str, index: Path) -> Path:
-    path = folder / filename
-    if Path(filename).name != filename:
-        raise ValueError(
-            f"expected file names in the folder of '{index}', got the path '{filename}', which leads elsewhere; "
-            "do not use this index"
-        )
-    if not path.is_file():
-        raise ValueError(f"expected the shard '{filename}' named in '{index}', got no such file; copy it again")
-    return path
+def _read_weight_map(index: Path) -> dict[str, str]:
+    """Return which file of the index's folder holds which tensor."""
+    content = read_json(index)
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not all(isinstance(filename, str) for filename in weight_map.values()):
+        raise ValueError(f"expected a 'weight_map' from names to files in '{index}', got none; save it again")
+    for filename in dict.fromkeys(weight_map.values()):
+        if Path(filename).name != filename:
+            raise ValueError(
+                f"expected file names in the folder of '{index}', got the path '{filename}', which leads elsewhere; "
+                "do not use this index"
+            )
+        if not (index.parent / filename).is_file():
+            raise ValueError(f"expected the shard '{filename}' named in '{index}', got no such file; copy it again")
+    return weight_map
 
 
 def _open(path: Path) -> safe_open:

@@ -62,9 +62,10 @@ def step_size(optimizer: optim.Optimizer, parameter: LocalParameter) -> StepSize
     state = parameter.state
     second_moment = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
     step = state["step"].to(second_moment.device, second_moment.dtype)
+    log_beta2 = math.log(group["betas"][1]) if group["betas"][1] > 0 else -math.inf
     return StepSize(
         numerator=learning_rate,
         second_moment=second_moment,
-        bias_correction=-(step * math.log(group["betas"][1])).expm1(),
+        bias_correction=-(step * log_beta2).expm1(),
         eps=group["eps"],
     )

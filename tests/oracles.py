@@ -142,7 +142,9 @@ def _labels(log_p_TV, targets_T, source, draws):
         return targets_T
     if source == "predicted":
         return log_p_TV.argmax(-1)
-    return torch.multinomial(log_p_TV.exp(), 1, generator=draws)[:, 0]
+    counted, drawn_T = _counted(targets_T), targets_T.clone()
+    drawn_T[counted] = torch.multinomial(log_p_TV.exp()[counted], 1, generator=draws)[:, 0]
+    return drawn_T
 
 
 def _numbers(*tensors):

@@ -186,7 +186,7 @@ def test_an_anchor_source_with_other_weights_is_refused(checkpoint, model, tmp_p
     model.transformer.ln_f.bias.data += 1
     with pytest.raises(ValueError, match=r"holds the anchor, got '.*checkpoint' with other weights or names; leave"):
         consolidation_of(model).save_pretrained(tmp_path / "elsewhere", anchor_source=checkpoint)
-    assert not ewc_files(tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_model_loaded_in_bfloat16_is_held_by_its_float32_checkpoint(tmp_path):
@@ -252,7 +252,7 @@ DAMAGES = {
     "format version": (lambda f: edit_json(f / CONFIG, format_version=2), "format version 1 in .*; install the"),
     "missing index": (lambda f: (f / INDEX).unlink(), f"the file '{INDEX}' in .*, got no such file"),
     "malformed index": (lambda f: (f / INDEX).write_text("{"), "expected JSON in .*ewc_importance"),
-    "index without digests": (lambda f: edit_json(f / INDEX, metadata={}), "'weight_map' and 'metadata.sha256' in "),
+    "index without digests": (lambda f: edit_json(f / INDEX, metadata={}), "expected 'metadata.sha256' in "),
     "missing shard": (lambda f: first(f).unlink(), "the shard 'ewc_importance-00001-of.*', got no such file"),
     "truncated shard": (lambda f: cut(first(f)), "SHA-256 .* of '.*ewc_importance-00001.*truncated or changed"),
     "changed byte": (lambda f: flip(first(f)), "SHA-256 .* of '.*ewc_importance-00001.*truncated or changed"),
@@ -283,7 +283,6 @@ def test_an_anchor_that_was_exchanged_whole_is_refused(tmp_path, small):
         Consolidation.from_pretrained(tmp_path / "here")
 
 
-@pytest.mark.xfail(reason="importance_fingerprint is written and never read", strict=True)
 def test_an_importance_that_was_exchanged_whole_is_refused(tmp_path, small):
     other = make_consolidation({"a": (3, 4), "b": (5,), "c": (2, 2)}, seed=1)
     for name, saved in (("here", small), ("there", other)):
@@ -294,7 +293,6 @@ def test_an_importance_that_was_exchanged_whole_is_refused(tmp_path, small):
         Consolidation.from_pretrained(tmp_path / "here")
 
 
-@pytest.mark.xfail(reason="a key that is not there", raises=(KeyError, TypeError), strict=True)
 @pytest.mark.parametrize("anchor", [None, {"source": "ewc_anchor"}, {"source": None, "revision": None}], ids=str)
 def test_a_config_that_does_not_say_where_the_anchor_is_is_refused(tmp_path, small, anchor):
     small.save_pretrained(tmp_path)

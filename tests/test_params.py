@@ -22,12 +22,7 @@ WRAPPERS = {
 }
 
 
-def wrappers():
-    marks = {"DataParallel of a compiled model": pytest.mark.xfail(reason="only the outer wrapper goes", strict=True)}
-    return [pytest.param(wrap, id=name, marks=marks.get(name, ())) for name, wrap in WRAPPERS.items()]
-
-
-@pytest.mark.parametrize("wrap", wrappers())
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
 def test_names_are_those_of_the_unwrapped_model(model, wrap):
     wrapped = wrap(model)
     assert unwrap(wrapped) is model

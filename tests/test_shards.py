@@ -117,9 +117,9 @@ DAMAGES = {
     ),
     "malformed JSON": (lambda folder: (folder / INDEX).write_text('{"weight_map": {'), "expected JSON in .*omega"),
     "not text": (lambda folder: (folder / INDEX).write_bytes(b"\xff\xfe\x00"), "expected JSON in .*omega"),
-    "no weight map": (lambda folder: (folder / INDEX).write_text('{"metadata": {"sha256": {}}}'), "'weight_map' and"),
+    "no weight map": (lambda folder: (folder / INDEX).write_text('{"metadata": {"sha256": {}}}'), "expected a 'weight_map'"),
     "no digests": (lambda folder: (folder / INDEX).write_text('{"weight_map": {}}'), "'metadata.sha256' in "),
-    "a list": (lambda folder: (folder / INDEX).write_text("[1, 2]"), "expected 'weight_map' and 'metadata.sha256'"),
+    "a list": (lambda folder: (folder / INDEX).write_text("[1, 2]"), "expected a 'weight_map'"),
     "tensor elsewhere": (
         lambda folder: edit_index(folder, lambda index: index["weight_map"].update(ghost=first(folder).name)),
         "the tensor 'ghost' in '.*omega-00001-of-.*', got none",
@@ -156,7 +156,6 @@ def test_an_index_cannot_lead_outside_its_folder(tmp_path, tensors, leads_to):
         read_shards(folder, STEM)
 
 
-@pytest.mark.xfail(reason="Path(5)", raises=TypeError, strict=True)
 def test_a_file_name_that_is_no_text_is_refused(tmp_path, tensors):
     write(tmp_path, tensors)
     edit_index(tmp_path, lambda index: index["weight_map"].update(z=5))
@@ -214,7 +213,6 @@ def test_a_checkpoints_index_cannot_lead_outside_its_folder(tmp_path, leads_to):
         read_checkpoint(folder, ["transformer.wte.weight"])
 
 
-@pytest.mark.xfail(reason="only read_shards checks the index", raises=(KeyError, TypeError), strict=True)
 @pytest.mark.parametrize("content", ["{}", "[]"])
 def test_a_checkpoints_malformed_index_is_refused(tmp_path, content):
     (tmp_path / "model.safetensors.index.json").write_text(content)
