@@ -21,9 +21,9 @@ def parse_arguments(
         description: what the help says first.
 
     Raises:
-        ValueError: the YAML file is no mapping or has a key that is no argument.
+        ValueError: the YAML file cannot be read, is no mapping or has a key that is no argument.
     """
-    parser = HfArgumentParser(dataclass_types, prog=prog, description=description)
+    parser = HfArgumentParser(dataclass_types, prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--config", help="YAML file with defaults for any of these arguments.")
     chosen, _ = _only_config().parse_known_args(argv)
     if chosen.config is not None:
@@ -39,13 +39,20 @@ def _only_config() -> HfArgumentParser:
 
 
 def _set_defaults(parser: HfArgumentParser, path: Path) -> None:
-    defaults = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        defaults = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"expected a YAML file, got '{path}', unreadable ({error}); check the path") from error
     if not isinstance(defaults, dict):
         raise ValueError(f"expected 'argument: value' lines in '{path}', got {type(defaults).__name__}")
-    actions = {action.dest: action for action in parser._actions}
+    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
     if unknown := sorted(defaults.keys() - actions.keys()):
         raise ValueError(f"expected names of arguments in '{path}', got {unknown}; see --help for the names")
-    for name in defaults:
-        actions[name].required = False
-    # A number such as 5e-4 is a string in YAML; argparse converts string defaults by the argument's type.
-    parser.set_defaults(**defaults)
+    for name, value in defaults.items():
+        action = actions[name]
+        action.required = False
+        # A number such as 5e-4 is a string in YAML; argparse converts such defaults by itself, but not within a list.
+        if action.nargs == "+":
+            values = value if isinstance(value, list) else [value]
+            value = [action.type(item) if isinstance(item, str) else item for item in values]
+        parser.set_defaults(**{name: value})

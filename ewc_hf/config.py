@@ -39,8 +39,9 @@ class EWCFields:
 
     def __post_init__(self) -> None:
         """Check the options, then let the training arguments check theirs."""
-        for name, value in (("ewc_lambda", self.ewc_lambda), ("ewc_alpha", self.ewc_alpha)):
-            if value is not None and not (math.isfinite(value) and value >= 0):
+        given = {"ewc_lambda": self.ewc_lambda} | ({} if self.ewc_alpha is None else {"ewc_alpha": self.ewc_alpha})
+        for name, value in given.items():
+            if value is None or not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"expected {name} to be a finite number >= 0, got {value}; 0 switches it off")
         self.ewc_coupling = Coupling(self.ewc_coupling)
         if isinstance(self, TrainingArguments):

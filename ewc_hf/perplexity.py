@@ -91,6 +91,10 @@ def evaluate_perplexity(
     stride = max(window // 2, 1) if stride is None else stride
     if not 2 <= window <= context:
         raise ValueError(f"expected 2 <= window <= {context}, the model's context, got {window}")
+    if batch_size < 1 or (max_document_tokens is not None and max_document_tokens < 1):
+        raise ValueError(
+            f"expected batch_size and max_document_tokens >= 1, got {batch_size} and {max_document_tokens}"
+        )
     if not 1 <= stride < window:
         raise ValueError(
             f"expected 1 <= stride < window ({window}), got {stride}; windows overlap, so that every token has context"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,8 +25,9 @@ from .config import EWCConfig
 from .consolidation import CONFIG_NAME, Consolidation
 from .coupling import Coupling
 from .files import read_json, replaced, write_json
-from .importance import estimate_importance
+from .importance import ImportanceMethod, estimate_importance
 from .memory import peak_memory_bytes, reset_peak_memory
+from .params import fingerprint, trainable_parameters
 from .perplexity import PerplexityResult, evaluate_perplexity
 from .records import PLAIN, PRETRAINED, RunRecord, with_forgetting
 from .report import write_report
@@ -39,10 +41,18 @@ _PROTOCOL = (
     "gradient_accumulation_steps",
     "learning_rate",
     "lr_scheduler_type",
+    "lr_scheduler_kwargs",
     "warmup_steps",
     "weight_decay",
     "max_grad_norm",
+    "label_smoothing_factor",
     "optim",
+    "optim_args",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "bf16",
+    "fp16",
     "ewc_stabilized",
     "ewc_alpha",
 )
@@ -59,14 +69,15 @@ class Setting:
     @property
     def name(self) -> str:
         """What the runs of this setting are called in the report."""
-        return self.method if self.coupling is None else f"{self.method}-{self.coupling}-{self.ewc_lambda:g}"
+        return self.method if self.coupling is None else f"{self.method}-{self.coupling}-{self.ewc_lambda:.12g}"
 
 
 def parse_settings(specs: Sequence[str]) -> list[Setting]:
     """Read settings such as `plain` and `fisher:loss:10,30,100`; `plain` is added where it is missing.
 
     Raises:
-        ValueError: a setting of another form, an unknown coupling or a strength that is no positive number.
+        ValueError: a setting of another form, an unknown method or coupling, a strength that is no positive number,
+            or a setting that comes twice.
     """
     settings = [Setting(PLAIN)]
     for spec in specs:
@@ -74,11 +85,19 @@ def parse_settings(specs: Sequence[str]) -> list[Setting]:
             continue
         try:
             method, coupling, strengths = spec.split(":")
-            settings += [Setting(method, Coupling(coupling).value, float(number)) for number in strengths.split(",")]
+            parsed = [Setting(method, Coupling(coupling).value, float(number)) for number in strengths.split(",")]
+            if method != L2:
+                ImportanceMethod(method)
+            if not all(0 < setting.ewc_lambda < math.inf for setting in parsed):
+                raise ValueError("strengths are finite and greater than 0")
         except ValueError as error:
             raise ValueError(
                 f"expected settings like 'plain' or 'fisher:loss:10,30,100', got '{spec}' ({error})"
             ) from error
+        settings += parsed
+    names = [setting.name for setting in settings]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected each setting once, got {names}; leave the repeated ones out")
     return settings
 
 
@@ -134,14 +153,17 @@ def run_study(
         One record a run, the pretrained model first.
 
     Raises:
-        ValueError: the folder holds a study with another protocol, or a setting names an unknown method.
+        ValueError: the folder holds a study with another protocol, or a seed comes twice.
     """
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
     folder = Path(training.output_dir)
-    _require_same_protocol(folder, model, data, training, measurement)
     tokenizer = AutoTokenizer.from_pretrained(model)
+    pretrained = AutoModelForCausalLM.from_pretrained(model)
+    _require_same_protocol(folder, pretrained, data, training, measurement)
     consolidations = {
         method: _consolidation(
-            method, model, data, measurement, folder / "importance" / method, not training.disable_tqdm
+            method, pretrained, data, measurement, folder / "importance" / method, not training.disable_tqdm
         )
         for method in dict.fromkeys(setting.method for setting in settings if setting.method != PLAIN)
     }
@@ -185,6 +207,7 @@ def _run(
         args = dataclasses.replace(
             training,
             seed=seed,
+            save_strategy="no",
             ewc_lambda=setting.ewc_lambda,
             ewc_coupling=setting.coupling or training.ewc_coupling,
             disable_tqdm=True,
@@ -215,16 +238,15 @@ def _run(
 
 
 def _consolidation(
-    method: str, model: str, data: StudyData, measurement: Measurement, folder: Path, progress: bool
+    method: str, model: PreTrainedModel, data: StudyData, measurement: Measurement, folder: Path, progress: bool
 ) -> Consolidation:
     """Estimate the importance once a study, and read it back where an earlier call stored it."""
+    if method == L2:
+        return l2_to_start(model)
     if (folder / CONFIG_NAME).is_file():
         return Consolidation.from_pretrained(folder)
-    anchor = AutoModelForCausalLM.from_pretrained(model)
-    if method == L2:
-        return l2_to_start(anchor)
     examples, number = data.retention_examples, measurement.num_examples
-    consolidation = estimate_importance(anchor, examples, method, num_examples=number, progress=progress)
+    consolidation = estimate_importance(model, examples, method, num_examples=number, progress=progress)
     consolidation.save_pretrained(folder)
     return consolidation
 
@@ -249,11 +271,11 @@ def _perplexity(
 
 
 def _require_same_protocol(
-    folder: Path, model: str, data: StudyData, training: EWCConfig, measurement: Measurement
+    folder: Path, model: PreTrainedModel, data: StudyData, training: EWCConfig, measurement: Measurement
 ) -> None:
     """Keep runs of different protocols out of one report."""
     protocol = {
-        "model": model,
+        "model": fingerprint(trainable_parameters(model)),
         "data": [data.retention_examples._fingerprint, data.task_examples._fingerprint],
         "texts": hashlib.sha256("\n".join(data.retention_texts + data.task_texts).encode()).hexdigest(),
         "training": {name: value for name, value in training.to_dict().items() if name in _PROTOCOL},

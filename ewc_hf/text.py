@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -27,16 +28,15 @@ def load_texts(source: str, *, split: str = "train", max_documents: int | None =
         seed: of the sample.
 
     Raises:
-        ValueError: a file of another kind, a folder without files that can be read, or no document.
+        ValueError: nothing there that can be read, files of several kinds, or no document.
     """
-    path = Path(source)
-    if path.exists():
-        files = _data_files(path, split)
-        reader = _READERS[files[0].suffix]
-        options: dict[str, Any] = {"sample_by": "document"} if reader == "text" else {}
-        dataset = load_dataset(reader, data_files=[str(file) for file in files], split="train", **options)
-    else:
-        dataset = load_dataset(source, split=split)
+    try:
+        dataset = _load(source, split)
+    except Exception as error:
+        raise ValueError(
+            f"expected text in '{source}', got {type(error).__name__}: {error}; check the path, the content, the "
+            "split and, for a Hub dataset, the name and the network"
+        ) from error
     if len(dataset) == 0:
         raise ValueError(f"expected at least one document in '{source}', got none; check the file and the split")
     if max_documents is not None and max_documents < len(dataset):
@@ -44,17 +44,21 @@ def load_texts(source: str, *, split: str = "train", max_documents: int | None =
     return dataset
 
 
-def _data_files(path: Path, split: str) -> list[Path]:
+def _load(source: str, split: str) -> Dataset:
+    path = Path(source)
+    if not path.exists():
+        return load_dataset(source, split=split)
     files = [path] if path.is_file() else sorted(path.iterdir())
     readable = [file for file in files if file.suffix in _READERS]
-    of_split = [file for file in readable if file.name.startswith(split)] or readable
-    kinds = {file.suffix for file in of_split}
+    readable = [file for file in readable if re.match(rf"{re.escape(split)}(?![^\W_])", file.name)] or readable
+    kinds = {file.suffix for file in readable}
     if len(kinds) != 1:
-        raise ValueError(
-            f"expected files of one of the kinds {sorted(_READERS)} in '{path}', got {sorted(kinds) or 'none'}; "
-            "name one file"
-        )
-    return of_split
+        raise ValueError(f"files of one of the kinds {sorted(_READERS)} are read, {sorted(kinds) or 'none'} are there")
+    if not any(file.stat().st_size for file in readable):
+        raise ValueError("at least one document is read, none is there")
+    reader = _READERS[kinds.pop()]
+    options: dict[str, Any] = {"sample_by": "document"} if reader == "text" else {}
+    return load_dataset(reader, data_files=[str(file) for file in readable], split="train", **options)
 
 
 def document_texts(dataset: Dataset, column: str | None = None) -> list[str]:
@@ -101,15 +105,19 @@ def dialog_segments(turns: Iterable[dict[str, str]], learn_from: str | None = No
     """
     segments = []
     for turn in turns:
-        try:
-            speaker, text = (turn["role"], turn["content"]) if "role" in turn else (turn["speaker"], turn["text"])
-        except KeyError as error:
-            raise ValueError(
-                f"expected turns with 'speaker' and 'text' or 'role' and 'content', got {sorted(turn)}"
-            ) from error
+        speaker, words = _speaker_and_words(turn)
         segments.append((f"{speaker}:", learn_from is None))
-        segments.append((f" {text}\n", learn_from in (None, speaker)))
+        segments.append((f" {words}\n", learn_from in (None, speaker)))
     return segments
+
+
+def _speaker_and_words(turn: dict[str, str]) -> tuple[str, str]:
+    try:
+        return (turn["role"], turn["content"]) if "role" in turn else (turn["speaker"], turn["text"])
+    except KeyError as error:
+        raise ValueError(
+            f"expected turns with 'speaker' and 'text' or 'role' and 'content', got {sorted(turn)}"
+        ) from error
 
 
 def pack(
@@ -135,12 +143,14 @@ def pack(
         A dataset of `input_ids` and `labels`; labels that do not count are -100.
 
     Raises:
-        ValueError: no such column, `learn_from` given for plain text, a slow tokenizer or one without an end-of-text
-            token, or too little text for one block.
+        ValueError: no such column, `learn_from` given for plain text or nobody's name, a slow tokenizer or one without
+            an end-of-text token, or too little text for one block.
     """
     column = text_column(dataset, column)
-    if learn_from is not None and isinstance(dataset[0][column], str):
-        raise ValueError(f"expected dialogs for learn_from='{learn_from}', got plain text in the column '{column}'")
+    if block_size < 2:
+        raise ValueError(f"expected block_size >= 2, one token to see and one to predict, got {block_size}")
+    if learn_from is not None:
+        _require_speaker(dataset, column, learn_from)
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
         raise ValueError(
             f"expected a fast tokenizer with an end-of-text token, got {type(tokenizer).__name__} with "
@@ -150,8 +160,8 @@ def pack(
     def tokenize_and_cut(rows: dict[str, list[Any]]) -> dict[str, list[list[int]]]:
         documents = [_segments(row, learn_from) for row in rows[column]]
         encoded = [_encode(document, tokenizer) for document in documents]
-        tokens = list(chain.from_iterable([*ids, tokenizer.eos_token_id] for ids, _ in encoded))
-        labels = list(chain.from_iterable([*of_document, tokenizer.eos_token_id] for _, of_document in encoded))
+        tokens = list(chain.from_iterable(ids for ids, _ in encoded))
+        labels = list(chain.from_iterable(of_document for _, of_document in encoded))
         starts = range(0, len(tokens) - block_size + 1, block_size)
         return {
             "input_ids": [tokens[start : start + block_size] for start in starts],
@@ -172,12 +182,30 @@ def pack(
     return blocks
 
 
+def _require_speaker(dataset: Dataset, column: str, learn_from: str) -> None:
+    if isinstance(dataset[0][column], str):
+        raise ValueError(f"expected dialogs for learn_from='{learn_from}', got plain text in the column '{column}'")
+    speakers: set[str] = set()
+    for turns in dataset[column]:
+        speakers.update(_speaker_and_words(turn)[0] for turn in turns)
+        if learn_from in speakers:
+            return
+    raise ValueError(f"expected learn_from to be one of {sorted(speakers)}, got '{learn_from}'")
+
+
 def _segments(row: Any, learn_from: str | None) -> list[tuple[str, bool]]:
-    return [(row, True)] if isinstance(row, str) else dialog_segments(row, learn_from)
+    if isinstance(row, str):
+        return [(row, True)]
+    if not isinstance(row, list):
+        raise ValueError(f"expected a text or a list of turns in each row, got {row!r}; filter such rows out")
+    return dialog_segments(row, learn_from)
 
 
 def _encode(segments: list[tuple[str, bool]], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Tokenize the whole text, so that tokens may cross pieces, and label each token by the piece in which it ends."""
+    """Tokenize the whole text, so that tokens may cross pieces, and label each token by the piece in which it ends.
+
+    The end-of-text token follows; it is a label where the last piece is.
+    """
     encoding = tokenizer(
         "".join(text for text, _ in segments),
         add_special_tokens=False,
@@ -185,12 +213,12 @@ def _encode(segments: list[tuple[str, bool]], tokenizer: PreTrainedTokenizerBase
         return_attention_mask=False,
         verbose=False,
     )
-    ids = encoding["input_ids"]
+    ids, end_of_text = encoding["input_ids"], tokenizer.eos_token_id
     if all(learned for _, learned in segments):
-        return ids, list(ids)
+        return [*ids, end_of_text], [*ids, end_of_text]
     learned_at = list(chain.from_iterable([learned] * len(text) for text, learned in segments))
     labels = [
         token if learned_at[max(end, 1) - 1] else IGNORED
         for token, (_, end) in zip(ids, encoding["offset_mapping"], strict=True)
     ]
-    return ids, labels
+    return [*ids, end_of_text], [*labels, end_of_text if learned_at[-1] else IGNORED]
