@@ -20,12 +20,16 @@ from transformers import (
 from .config import EWCConfig
 from .demo_text import book_texts, dialogs
 from .records import RunRecord
-from .study import Measurement, StudyData, parse_settings, run_study
+from .settings import parse_settings
+from .study import Measurement, StudyData, run_study
 from .text import document_texts, pack
 
 BLOCK = 128
 END_OF_TEXT = "<|endoftext|>"
-SETTINGS = ("l2:loss:0.003,0.01,0.03", "fisher:loss:10,30,100,300", "fisher:decoupled:10,30,100,300")
+PRETRAINING_STEPS, FINETUNING_STEPS = 250, 60
+NUM_EXAMPLES = 256
+HELD_OUT = 30
+SETTINGS = ("l2:loss:0.01,0.1", "fisher:decoupled:30,100,300,1000")
 
 
 def run_demo(output_dir: str) -> list[RunRecord]:
@@ -43,29 +47,30 @@ def run_demo(output_dir: str) -> list[RunRecord]:
     folder = Path(output_dir)
     books = Dataset.from_dict({"text": book_texts(2500, seed=0)})
     talk = Dataset.from_dict({"turns": dialogs(1500, seed=0)})
-    held_out_talk = Dataset.from_dict({"turns": dialogs(60, seed=1)})
+    held_out_talk = Dataset.from_dict({"turns": dialogs(2 * HELD_OUT, seed=1)})
 
     pretrained = folder / "pretrained"
     tokenizer = _train_tokenizer(document_texts(books) + document_texts(talk))
     blocks = pack(books, tokenizer, BLOCK)
-    if not (pretrained / "config.json").is_file():
+    if not (pretrained / "training_args.bin").is_file():
         _pretrain(tokenizer, blocks, pretrained)
 
     data = StudyData(
         retention_examples=blocks,
         task_examples=pack(talk, tokenizer, BLOCK),
-        retention_texts=book_texts(30, seed=1),
+        retention_texts=book_texts(HELD_OUT, seed=1),
         task_texts=document_texts(held_out_talk),
     )
     training = EWCConfig(
         str(folder / "study"),
-        max_steps=60,
+        max_steps=FINETUNING_STEPS,
         per_device_train_batch_size=16,
         learning_rate=1e-3,
         logging_steps=1000,
         **_QUIET,
     )
-    return run_study(str(pretrained), data, parse_settings(SETTINGS), [0, 1], training, Measurement(stride=BLOCK - 16))
+    measurement = Measurement(num_examples=NUM_EXAMPLES, stride=BLOCK - 16)
+    return run_study(str(pretrained), data, parse_settings(SETTINGS), [0, 1], training, measurement)
 
 
 _QUIET = {"report_to": "none", "save_strategy": "no", "dataloader_pin_memory": False}
@@ -92,7 +97,7 @@ def _pretrain(tokenizer: PreTrainedTokenizerBase, blocks: Dataset, folder: Path)
     )
     args = TrainingArguments(
         str(folder),
-        max_steps=250,
+        max_steps=PRETRAINING_STEPS,
         per_device_train_batch_size=16,
         learning_rate=2e-3,
         warmup_steps=20,

@@ -1,6 +1,6 @@
 """Label sources and the per-token negative log-likelihood of labels, masked and shifted.
 
-Shapes: B examples, T positions, V vocabulary entries, N labels that count.
+Shapes: B examples, T positions, V vocabulary entries, N = B*T positions or those of them that count.
 """
 
 from __future__ import annotations
@@ -64,4 +64,5 @@ def draw_labels(logits_BTV: Tensor, labels_BT: Tensor, source: LabelSource, gene
 
 def token_nll(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     """Return `-log p(label)` in nats at each position, 0 where the label is ignored: a tensor [B, T]."""
-    return cross_entropy(logits_BTV.transpose(1, 2), labels_BT, ignore_index=IGNORED, reduction="none")
+    nll_N = cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED, reduction="none")
+    return nll_N.view(labels_BT.shape)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,17 +22,16 @@ from transformers import (
 from .baselines import l2_to_start
 from .config import EWCConfig
 from .consolidation import CONFIG_NAME, Consolidation
-from .coupling import Coupling
 from .files import read_json, replaced, write_json
-from .importance import ImportanceMethod, estimate_importance
+from .importance import estimate_importance
 from .memory import peak_memory_bytes, reset_peak_memory
 from .params import fingerprint, trainable_parameters
 from .perplexity import PerplexityResult, evaluate_perplexity
 from .records import PLAIN, PRETRAINED, RunRecord, with_forgetting
 from .report import write_report
+from .settings import L2, Setting
 from .trainer import EWCTrainer
 
-L2 = "l2"
 _PROTOCOL = (
     "max_steps",
     "num_train_epochs",
@@ -56,49 +54,6 @@ _PROTOCOL = (
     "ewc_stabilized",
     "ewc_alpha",
 )
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One way to fine-tune: `plain`, or a method with its coupling and strength."""
-
-    method: str
-    coupling: str | None = None
-    ewc_lambda: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """What the runs of this setting are called in the report."""
-        return self.method if self.coupling is None else f"{self.method}-{self.coupling}-{self.ewc_lambda:.12g}"
-
-
-def parse_settings(specs: Sequence[str]) -> list[Setting]:
-    """Read settings such as `plain` and `fisher:loss:10,30,100`; `plain` is added where it is missing.
-
-    Raises:
-        ValueError: a setting of another form, an unknown method or coupling, a strength that is no positive number,
-            or a setting that comes twice.
-    """
-    settings = [Setting(PLAIN)]
-    for spec in specs:
-        if spec == PLAIN:
-            continue
-        try:
-            method, coupling, strengths = spec.split(":")
-            parsed = [Setting(method, Coupling(coupling).value, float(number)) for number in strengths.split(",")]
-            if method != L2:
-                ImportanceMethod(method)
-            if not all(0 < setting.ewc_lambda < math.inf for setting in parsed):
-                raise ValueError("strengths are finite and greater than 0")
-        except ValueError as error:
-            raise ValueError(
-                f"expected settings like 'plain' or 'fisher:loss:10,30,100', got '{spec}' ({error})"
-            ) from error
-        settings += parsed
-    names = [setting.name for setting in settings]
-    if len(set(names)) < len(names):
-        raise ValueError(f"expected each setting once, got {names}; leave the repeated ones out")
-    return settings
 
 
 @dataclass(frozen=True)
@@ -143,7 +98,7 @@ def run_study(
     Args:
         model: the pretrained checkpoint, a folder or Hub id.
         data: pretraining text for the importance, dialogs to learn, and held-out documents of both.
-        settings: from `parse_settings`.
+        settings: what is compared, from `parse_settings`.
         seeds: each setting is run once with each; they set the order of the data and dropout.
         training: everything else about the training; `output_dir` is the study's folder.
         measurement: how importance and perplexity are measured.
@@ -159,7 +114,7 @@ def run_study(
         raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
     folder = Path(training.output_dir)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    pretrained = AutoModelForCausalLM.from_pretrained(model)
+    pretrained = AutoModelForCausalLM.from_pretrained(model).to(training.device)
     _require_same_protocol(folder, pretrained, data, training, measurement)
     consolidations = {
         method: _consolidation(
@@ -202,7 +157,7 @@ def _run(
     """Fine-tune once (not at all where there is no seed) and measure."""
     reset_peak_memory()
     start = time.perf_counter()
-    tuned = AutoModelForCausalLM.from_pretrained(model)
+    tuned = AutoModelForCausalLM.from_pretrained(model).to(training.device)
     if seed is not None:
         args = dataclasses.replace(
             training,

@@ -30,12 +30,14 @@ def load_texts(source: str, *, split: str = "train", max_documents: int | None =
     Raises:
         ValueError: nothing there that can be read, files of several kinds, or no document.
     """
+    path = Path(source)
+    arguments = _local_files(path, split) if path.exists() else {"path": source, "split": split}
     try:
-        dataset = _load(source, split)
+        dataset = load_dataset(**arguments)
     except Exception as error:
         raise ValueError(
-            f"expected text in '{source}', got {type(error).__name__}: {error}; check the path, the content, the "
-            "split and, for a Hub dataset, the name and the network"
+            f"expected at least one document in '{source}', got {type(error).__name__}: {error}; check the file and "
+            "the split, or the Hub dataset's name and the network"
         ) from error
     if len(dataset) == 0:
         raise ValueError(f"expected at least one document in '{source}', got none; check the file and the split")
@@ -44,21 +46,22 @@ def load_texts(source: str, *, split: str = "train", max_documents: int | None =
     return dataset
 
 
-def _load(source: str, split: str) -> Dataset:
-    path = Path(source)
-    if not path.exists():
-        return load_dataset(source, split=split)
+def _local_files(path: Path, split: str) -> dict[str, Any]:
+    """Return the arguments with which `load_dataset` reads a file or a folder of files."""
     files = [path] if path.is_file() else sorted(path.iterdir())
     readable = [file for file in files if file.suffix in _READERS]
     readable = [file for file in readable if re.match(rf"{re.escape(split)}(?![^\W_])", file.name)] or readable
     kinds = {file.suffix for file in readable}
     if len(kinds) != 1:
-        raise ValueError(f"files of one of the kinds {sorted(_READERS)} are read, {sorted(kinds) or 'none'} are there")
+        raise ValueError(
+            f"expected files of one of the kinds {sorted(_READERS)} in '{path}', got {sorted(kinds) or 'none'}; "
+            "name one file"
+        )
     if not any(file.stat().st_size for file in readable):
-        raise ValueError("at least one document is read, none is there")
+        raise ValueError(f"expected at least one document in '{path}', got none; check the file and the split")
     reader = _READERS[kinds.pop()]
-    options: dict[str, Any] = {"sample_by": "document"} if reader == "text" else {}
-    return load_dataset(reader, data_files=[str(file) for file in readable], split="train", **options)
+    arguments = {"path": reader, "data_files": [str(file) for file in readable], "split": "train"}
+    return arguments | ({"sample_by": "document"} if reader == "text" else {})
 
 
 def document_texts(dataset: Dataset, column: str | None = None) -> list[str]:

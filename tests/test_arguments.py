@@ -138,7 +138,6 @@ def test_a_value_that_cannot_be_converted_fails(config, capsys):
     assert "invalid int value: 'many'" in capsys.readouterr().err
 
 
-@pytest.mark.xfail(strict=True, reason="the parser takes --conf for --config, and nobody reads the file")
 def test_an_abbreviated_config_is_read_or_refused(config):
     _, path = config("rate: 0.5")
     try:
@@ -148,7 +147,6 @@ def test_an_abbreviated_config_is_read_or_refused(config):
     assert task.rate == 0.5
 
 
-@pytest.mark.xfail(strict=True, reason="argparse converts a string default, not the entries of a list")
 @pytest.mark.parametrize(
     ("text", "name", "value"),
     [("rates: [5e-4, 1e-3]", "rates", [5e-4, 1e-3]), ("settings: plain", "settings", ["plain"])],

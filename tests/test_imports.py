@@ -23,7 +23,7 @@ LEVELS = (
     "picture",
     "report",
     "trainer",
-    "baselines",
+    "baselines settings",
     "study",
     "demo",
     "cli",

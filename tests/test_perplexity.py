@@ -240,7 +240,7 @@ def test_documents_may_come_from_a_generator(model, tokenizer):
     [
         ([], {}, "expected a document with a token to predict, got none in 0 documents"),
         (["", ""], {}, "expected a document with a token to predict, got none in 2 documents"),
-        (["zq"], {"max_document_tokens": 0}, "got none in 1 documents"),
+        (["zq"], {"max_document_tokens": 0}, "expected batch_size and max_document_tokens >= 1, got 8 and 0"),
         (["zq"], {"window": 17}, "expected 2 <= window <= 16, the model's context, got 17"),
         (["zq"], {"window": 1}, "expected 2 <= window <= 16, the model's context, got 1"),
         (["zq"], {"stride": 0}, r"expected 1 <= stride .*\(8\), got 0"),

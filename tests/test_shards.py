@@ -117,7 +117,7 @@ DAMAGES = {
     ),
     "malformed JSON": (lambda folder: (folder / INDEX).write_text('{"weight_map": {'), "expected JSON in .*omega"),
     "not text": (lambda folder: (folder / INDEX).write_bytes(b"\xff\xfe\x00"), "expected JSON in .*omega"),
-    "no weight map": (lambda folder: (folder / INDEX).write_text('{"metadata": {"sha256": {}}}'), "expected a 'weight_map'"),
+    "no weight map": (lambda folder: (folder / INDEX).write_text('{"metadata": {}}'), "expected a 'weight_map'"),
     "no digests": (lambda folder: (folder / INDEX).write_text('{"weight_map": {}}'), "'metadata.sha256' in "),
     "a list": (lambda folder: (folder / INDEX).write_text("[1, 2]"), "expected a 'weight_map'"),
     "tensor elsewhere": (

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from ewc_hf import Consolidation, EWCConfig, estimate_importance
 from ewc_hf.report import markdown_report, read_records
-from ewc_hf.study import Measurement, Setting, StudyData, parse_settings, run_study
+from ewc_hf.settings import Setting, parse_settings
+from ewc_hf.study import Measurement, StudyData, run_study
 from ewc_hf.text import document_texts, pack
 
 RECIPE = Path(__file__).parents[1] / "recipes/forgetting_study.py"
@@ -233,7 +234,7 @@ def test_another_measurement_in_the_same_folder_is_refused(model, data, folder, 
 
 def test_another_model_in_the_same_folder_is_refused(model, data, folder, tmp_path):
     with pytest.raises(ValueError, match="another model"):
-        study(save_tiny_checkpoint(tmp_path / "other"), data, folder)
+        study(save_tiny_checkpoint(tmp_path / "other", context=32), data, folder)
 
 
 def test_what_does_not_change_a_number_is_no_other_protocol(model, data, first, folder):
@@ -295,7 +296,7 @@ def test_settings_of_another_form_are_named(spec):
         parse_settings([spec])
 
 
-@pytest.mark.parametrize("strengths", ["0", "-5", "nan", "inf", "10,10", "1234567,1234568"])
+@pytest.mark.parametrize("strengths", ["0", "-5", "nan", "inf", "10,10"])
 def test_strengths_are_positive_finite_and_distinct(strengths):
     with pytest.raises(ValueError, match=strengths.split(",")[0]):
         parse_settings([f"fisher:loss:{strengths}"])

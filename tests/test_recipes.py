@@ -1,0 +1,56 @@
+"""The recipes one after another under `accelerate launch`, on a tiny model and a little text."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
+
+ROOT = Path(__file__).parent.parent
+
+
+def launch(folder, recipe, *options):
+    """Run a recipe in `folder` as a user would, and return what it printed."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--cpu"]
+    result = subprocess.run(
+        [*command, str(ROOT / "recipes" / recipe), *options],
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "model")
+    tiny_gpt2().save_pretrained(tmp_path / "model")
+    (tmp_path / "books.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in SENTENCES * 20))
+    turns = [{"speaker": "A", "text": "a b"}, {"speaker": "B", "text": "b a"}]
+    (tmp_path / "dialogs.jsonl").write_text((json.dumps({"turns": turns}) + "\n") * 40)
+    return tmp_path
+
+
+def test_importance_then_finetuning_then_perplexity(folder):
+    launch(folder, "estimate_importance.py", "--model", "model", "--text", "books.jsonl", "--block_size", "8")
+    assert (folder / "model" / "ewc_importance.safetensors").is_file()
+
+    (folder / "defaults.yaml").write_text("learning_rate: 1e-2\nmax_steps: 2\nlogging_steps: 1\nblock_size: 8\n")
+    launch(
+        folder, "finetune.py", "--config", "defaults.yaml", "--model", "model", "--consolidation", "model",
+        "--dialogs", "dialogs.jsonl", "--dialogs_test", "dialogs.jsonl", "--retention_test", "books.jsonl",
+        "--learn_from", "B", "--output_dir", "out", "--save_steps", "1", "--max_steps", "3",
+    )  # fmt: skip
+    log = json.loads((folder / "out" / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]
+    assert [entry["step"] for entry in log if "ewc_penalty" in entry] == [1, 2, 3]
+    metrics = json.loads((folder / "out" / "eval_results.json").read_text())
+    assert metrics["eval_books_perplexity"] > 1
+
+    printed = launch(folder, "evaluate.py", "--model", "out", "--text", "books.jsonl")
+    assert "word perplexity" in printed
