@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from typing import Any
 
@@ -35,7 +35,7 @@ def sample_examples(dataset: Dataset | Iterable[Example], num_examples: int, see
     if isinstance(dataset, Sized):
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(dataset), generator=generator)[:num_examples].tolist()
-        examples = [dataset[index] for index in chosen]
+        examples = [dataset[index] for index in chosen]  # type: ignore[index]
     else:
         examples = list(islice(dataset, num_examples))
     if not examples:
@@ -43,7 +43,7 @@ def sample_examples(dataset: Dataset | Iterable[Example], num_examples: int, see
     return examples
 
 
-def pad_examples(examples: list[Example]) -> Batch:
+def pad_examples(examples: Sequence[Example]) -> Batch:
     """Stack examples, padded on the right; columns that no language model takes, such as the text, are left out.
 
     `attention_mask` defaults to ones, `labels` to `input_ids`. Padding is 0 for every key but the labels, whose

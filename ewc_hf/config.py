@@ -45,7 +45,7 @@ class EWCFields:
                 raise ValueError(f"expected {name} to be a finite number >= 0, got {value}; 0 switches it off")
         self.ewc_coupling = Coupling(self.ewc_coupling)
         if isinstance(self, TrainingArguments):
-            super().__post_init__()
+            super().__post_init__()  # type: ignore[misc]
 
 
 @dataclass

@@ -159,28 +159,26 @@ class Consolidation:
         folder = Path(folder)
         source = HERE if anchor_source is None else _reference(anchor_source, folder)
         checkpoint = _read_anchor_checkpoint(folder, source, anchor_revision, list(self.anchor))
-        held = checkpoint is not None and all(
-            torch.equal(checkpoint[name].to(w), w) if checkpoint[name].shape == w.shape else False
-            for name, w in self.anchor.items()
-        )
-        if anchor_source is not None and not held:
+        if checkpoint is not None and not _same_weights(checkpoint, self.anchor):
+            checkpoint = None
+        if anchor_source is not None and checkpoint is None:
             raise ValueError(
                 f"expected a checkpoint that holds the anchor, got '{anchor_source}' with other weights or names; "
                 "leave `anchor_source` out to store the anchor itself"
             )
         anchor = {
-            "source": source if held else ANCHOR,
+            "source": ANCHOR if checkpoint is None else source,
             "revision": anchor_revision,
-            "fingerprint": fingerprint(checkpoint if held else self.anchor),
+            "fingerprint": fingerprint(self.anchor if checkpoint is None else checkpoint),
         }
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             config = stack.enter_context(replaced(folder / CONFIG_NAME))
             write_shards(stack, folder, IMPORTANCE, self.importance, max_shard_size)
-            if not held:
+            if checkpoint is None:
                 write_shards(stack, folder, ANCHOR, self.anchor, max_shard_size)
             write_json(config, {**self.metadata, "anchor": anchor})
-        if held:
+        if checkpoint is not None:
             index_path(folder, ANCHOR).unlink(missing_ok=True)
         remove_stale_shards(folder, IMPORTANCE)
         remove_stale_shards(folder, ANCHOR)
@@ -250,6 +248,13 @@ def _local_folder(source: str | os.PathLike[str], revision: str | None, patterns
             f"expected a folder or a Hub id that can be reached, got '{source}' ({type(error).__name__}: {error}); "
             "check the path, the name and the network"
         ) from error
+
+
+def _same_weights(checkpoint: Tensors, anchor: Tensors) -> bool:
+    """Tell whether a checkpoint, read in the anchor's dtype, is the anchor."""
+    return all(
+        checkpoint[name].shape == w.shape and torch.equal(checkpoint[name].to(w), w) for name, w in anchor.items()
+    )
 
 
 def _reference(source: str | os.PathLike[str], folder: Path) -> str:

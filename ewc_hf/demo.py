@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from tokenizers import ByteLevelBPETokenizer
@@ -29,6 +30,7 @@ END_OF_TEXT = "<|endoftext|>"
 PRETRAINING_STEPS, FINETUNING_STEPS = 250, 60
 NUM_EXAMPLES = 256
 HELD_OUT = 30
+_QUIET: dict[str, Any] = {"report_to": "none", "save_strategy": "no", "dataloader_pin_memory": False}
 SETTINGS = ("l2:loss:0.01,0.1", "fisher:decoupled:30,100,300,1000")
 
 
@@ -71,9 +73,6 @@ def run_demo(output_dir: str) -> list[RunRecord]:
     )
     measurement = Measurement(num_examples=NUM_EXAMPLES, stride=BLOCK - 16)
     return run_study(str(pretrained), data, parse_settings(SETTINGS), [0, 1], training, measurement)
-
-
-_QUIET = {"report_to": "none", "save_strategy": "no", "dataloader_pin_memory": False}
 
 
 def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerBase:

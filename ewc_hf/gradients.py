@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from enum import Enum
 
 import torch
 from torch import Tensor, nn
-from transformers.utils import ExplicitEnum
 
 from .batching import Batch
 from .params import trainable_parameters
@@ -15,7 +15,7 @@ Objective = Callable[[nn.Module, Batch], Tensor]
 """Maps a model and a batch to one scalar per example, a tensor [B], inside autograd."""
 
 
-class Statistic(ExplicitEnum):
+class Statistic(Enum):
     """What is summed over the examples' gradients."""
 
     SQUARE = "square"

@@ -160,7 +160,7 @@ def _run(
     tuned = AutoModelForCausalLM.from_pretrained(model).to(training.device)
     if seed is not None:
         args = dataclasses.replace(
-            training,
+            training,  # type: ignore[call-arg]
             seed=seed,
             save_strategy="no",
             ewc_lambda=setting.ewc_lambda,

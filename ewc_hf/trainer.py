@@ -16,7 +16,10 @@ from .consolidation import Consolidation
 from .coupling import CoupledPenalty, Coupling, require_matching_model
 from .perplexity import evaluate_perplexity
 
-_SomeTrainer = Trainer if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    from transformers import Trainer as _SomeTrainer
+else:
+    _SomeTrainer = object
 
 
 class EWCMixin(_SomeTrainer):

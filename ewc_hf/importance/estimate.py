@@ -69,14 +69,13 @@ def estimate_importance(
         ValueError: unknown method or label source, an empty dataset, one without a label token, a batch without
             `input_ids` or `labels`, no trainable parameter, or an estimate that is not finite.
     """
-    method, labels, mas_output = ImportanceMethod(method), LabelSource(labels), mas.MASOutput(mas_output)
-    generator = torch.Generator().manual_seed(seed)
-    if method is ImportanceMethod.FISHER:
-        objective, statistic = fisher.log_likelihood(labels, generator), Statistic.SQUARE
-        described = {"labels": labels.value, "unit": fisher.UNIT}
+    estimator, label_source, output = ImportanceMethod(method), LabelSource(labels), mas.MASOutput(mas_output)
+    if estimator is ImportanceMethod.FISHER:
+        objective = fisher.log_likelihood(label_source, torch.Generator().manual_seed(seed))
+        statistic, described = Statistic.SQUARE, {"labels": label_source.value, "unit": fisher.UNIT}
     else:
-        objective, statistic = mas.squared_output_norm(mas_output), Statistic.ABSOLUTE
-        described = {"output": mas_output.value, "unit": mas.UNIT}
+        objective = mas.squared_output_norm(output)
+        statistic, described = Statistic.ABSOLUTE, {"output": output.value, "unit": mas.UNIT}
 
     model = unwrap(model)
     parameters = trainable_parameters(model)
@@ -88,7 +87,7 @@ def estimate_importance(
         evaluating(model),
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
-        tqdm(total=len(examples), desc=f"importance ({method.value})", unit="example", disable=not progress) as bar,
+        tqdm(total=len(examples), desc=f"importance ({estimator.value})", unit="example", disable=not progress) as bar,
     ):
         for batch in batches(examples, batch_size, data_collator, device):
             num_tokens += _count_labels(batch)
@@ -104,7 +103,7 @@ def estimate_importance(
     return Consolidation.create(
         importance=sums,
         anchor={name: p.detach().clone() for name, p in parameters.items()},
-        method=method.value,
+        method=estimator.value,
         num_examples=len(examples),
         num_tokens=num_tokens,
         seed=seed,
