@@ -16,7 +16,7 @@ from .labels import IGNORED
 Example = Mapping[str, Any]
 Batch = dict[str, Tensor]
 Collator = Callable[[list[Example]], Mapping[str, Any]]
-_MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "labels")
+_MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "labels")
 
 
 def sample_examples(dataset: Dataset | Iterable[Example], num_examples: int, seed: int) -> list[Example]:
@@ -50,7 +50,7 @@ def pad_examples(examples: Sequence[Example]) -> Batch:
     padding is -100; so are the labels where the attention mask is 0.
 
     Raises:
-        ValueError: an example has no `input_ids`, or another column is not as long.
+        ValueError: an example has no `input_ids`, has `position_ids`, or another column is not as long.
     """
     filled = []
     for example in examples:
@@ -58,6 +58,11 @@ def pad_examples(examples: Sequence[Example]) -> Batch:
             raise ValueError(
                 f"expected examples with the key 'input_ids', got the keys {sorted(example)}; "
                 "tokenize the dataset first, or pass a `data_collator`"
+            )
+        if "position_ids" in example:
+            raise ValueError(
+                "expected examples of one sequence each, got 'position_ids', which several packed ones need; leave "
+                "the column out and let a block be one sequence, or pass a `data_collator`"
             )
         tensors = {key: torch.as_tensor(example[key]) for key in _MODEL_INPUTS if key in example}
         tensors.setdefault("attention_mask", torch.ones_like(tensors["input_ids"]))

@@ -21,9 +21,12 @@ CONFIG_NAME = "ewc_config.json"
 IMPORTANCE, ANCHOR = "ewc_importance", "ewc_anchor"
 HERE = "."
 FORMAT_VERSION = 1
+NATS_PER_TOKEN = "nats per token"
+"""The unit of Fisher importance, in which `1/2 sum Omega (w - w*)^2` predicts forgetting."""
+_REQUIRED = {"method", "unit", "num_examples", "num_tokens", "importance_fingerprint", "tasks"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Consolidation:
     """What a model has to remember: how important each weight is, and the value to stay near.
 
@@ -208,10 +211,12 @@ class Consolidation:
                 f"'{folder}'), got other weights; put the checkpoint back that the importance was estimated on, or "
                 "estimate it again"
             )
+        if recorded["source"] in (HERE, ANCHOR):
+            metadata["anchor"] = {**recorded, "source": str(source), "revision": revision}
         consolidation = cls(importance, anchor, metadata)
-        if fingerprint(importance) != metadata.get("importance_fingerprint"):
+        if fingerprint(importance) != metadata["importance_fingerprint"]:
             raise ValueError(
-                f"expected the importance of fingerprint {metadata.get('importance_fingerprint')} in '{folder}', "
+                f"expected the importance of fingerprint {metadata['importance_fingerprint']} in '{folder}', "
                 "got another; its shards and its config were not saved together: copy or estimate it again"
             )
         return consolidation
@@ -224,6 +229,8 @@ def _read_metadata(path: Path) -> dict[str, Any]:
             f"expected format version {FORMAT_VERSION} in '{path}', got another; "
             "install the version of ewc_hf that wrote it, or estimate the importance again"
         )
+    if missing := sorted(_REQUIRED - metadata.keys()):
+        raise ValueError(f"expected the keys {missing} in '{path}', got a file without; estimate the importance again")
     anchor = metadata.get("anchor")
     if not isinstance(anchor, dict) or not isinstance(anchor.get("source"), str) or "fingerprint" not in anchor:
         raise ValueError(

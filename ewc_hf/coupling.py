@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers.utils import ExplicitEnum, logging
 
-from .consolidation import Consolidation
+from .consolidation import NATS_PER_TOKEN, Consolidation
 from .params import LocalParameter, LocalParameters, trainable_parameters
 from .penalty import add_penalty_gradient, penalty_value, proximal_step
 from .shards import Tensors
@@ -55,13 +55,14 @@ class CoupledPenalty:
             alphas: of each parameter group; read by the `loss` coupling.
 
         Raises:
-            ValueError: `decoupled` with an optimizer whose step cannot be read.
+            ValueError: `decoupled` with an optimizer whose step cannot be read, or one that steps no weight of the
+                consolidation.
         """
         if coupling is Coupling.DECOUPLED:
             require_readable_step(optimizer)
         self.alphas = list(alphas)
         self._coupling, self._lambda, self._optimizer = coupling, ewc_lambda, optimizer
-        self._predicts_nats = consolidation.metadata["unit"] == "nats per token"
+        self._predicts_nats = consolidation.metadata["unit"] == NATS_PER_TOKEN
         self._parameters = LocalParameters(model, optimizer)
         self._importance: Tensors = {}
         self._anchor: Tensors = {}
@@ -77,19 +78,24 @@ class CoupledPenalty:
                         "Keep them in float32 and train with bf16=True for the full effect."
                     )
 
-    def add_gradient(self, loss_scale: float = 1.0) -> None:
+        if not self._importance:
+            raise ValueError(
+                f"expected an optimizer that steps weights of the consolidation, got {type(optimizer).__name__} with "
+                "none of them; layer-wise optimizers, which step during the backward, cannot be used"
+            )
+
+    def add_gradient(self, scaler: torch.amp.GradScaler | None = None) -> None:
         """Add the closed-form gradient to every gradient that the backward left, where the coupling is `loss`.
 
         Args:
-            loss_scale: what the loss was multiplied with (fp16).
+            scaler: of the loss, under fp16: the gradients carry its scale until they are clipped.
         """
         if self._coupling is Coupling.LOSS:
+            loss_scale = 1.0 if scaler is None else scaler.get_scale()
             for p in self._penalized():
                 if p.grad is not None:
-                    anchor, omega = self._anchor[p.name], self._importance[p.name]
-                    add_penalty_gradient(
-                        p.grad, p.weight, anchor, omega, self._lambda, self.alphas[p.group_index], loss_scale
-                    )
+                    anchor, omega, alpha = self._anchor[p.name], self._importance[p.name], self.alphas[p.group_index]
+                    add_penalty_gradient(p.grad, p.weight, anchor, omega, self._lambda, alpha, loss_scale)
 
     def pull(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """Take the proximal step, where the coupling is `decoupled`: a post-hook of the optimizer's step.
@@ -146,4 +152,6 @@ def require_matching_model(consolidation: Consolidation, model: nn.Module) -> No
                 "again after resizing the model"
             )
     if free := sorted(parameters.keys() - shared):
-        logger.warning("%d trainable parameters have no importance and move freely, such as '%s'", len(free), free[0])
+        logger.warning(f"{len(free)} trainable parameters have no importance and move freely, such as '{free[0]}'")
+    if idle := sorted(consolidation.importance.keys() - shared):
+        logger.warning(f"{len(idle)} importances are of no trainable parameter, such as '{idle[0]}'")

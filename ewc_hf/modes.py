@@ -1,4 +1,4 @@
-"""Eval mode for a while."""
+"""A model in another mode for a while."""
 
 from __future__ import annotations
 
@@ -18,3 +18,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+@contextmanager
+def in_full_precision(model: nn.Module) -> Iterator[None]:
+    """Run a model's own forward, without the autocast that accelerate wraps around it for mixed precision."""
+    attributes = vars(model)
+    wrapped = attributes.get("forward")
+    if "_original_forward" in attributes:
+        model.forward = attributes["_original_forward"]
+    try:
+        yield
+    finally:
+        if wrapped is not None:
+            model.forward = wrapped

@@ -5,8 +5,8 @@ r"""The penalty of Elastic Weight Consolidation: its value, its gradient and its
 
 Source: Kirkpatrick et al. 2017, eq. 3 (plain); Kutalev & Lapina 2021 (arXiv 2109.10021), section 3 (stabilized).
 
-Each function works on one parameter, in place, in chunks that fit a cache, so nothing of the weight's size is
-allocated. Each has a `_reference` twin that reads like its formula.
+Each function works on one parameter, in place and in chunks: on the CPU they fit a cache, on accelerators they bound
+the memory. Each has a `_reference` twin that reads like its formula.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def saturate(strength: Tensor, alpha: float) -> Tensor:
 
 
 def penalty_value(weight: Tensor, anchor: Tensor, importance: Tensor, ewc_lambda: float, alpha: float) -> Tensor:
-    """Return `lambda/2 sum Omega / (1 + alpha lambda Omega) (w - w*)^2`, a float64 scalar on the weight's device.
+    """Return `lambda/2 sum Omega / (1 + alpha lambda Omega) (w - w*)^2`, a scalar of the importance's dtype.
 
     Args:
         weight: `w`, any shape.
@@ -44,10 +44,10 @@ def penalty_value(weight: Tensor, anchor: Tensor, importance: Tensor, ewc_lambda
         ewc_lambda: lambda; 1 gives the quadratic form itself.
         alpha: a learning rate; 0 gives plain EWC.
     """
-    total = torch.zeros((), dtype=torch.float64, device=weight.device)
+    total = torch.zeros((), dtype=importance.dtype, device=weight.device)
     for w, a, omega in _chunks(weight, anchor, importance):
         coefficient = saturate(_scaled(omega, ewc_lambda), alpha)
-        total += coefficient.mul_(displacement(w, a, omega.dtype).square_()).sum(dtype=torch.float64)
+        total += coefficient.mul_(displacement(w, a, omega.dtype).square_()).sum()
     return total / 2
 
 

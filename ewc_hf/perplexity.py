@@ -84,11 +84,15 @@ def evaluate_perplexity(
         progress: show a progress bar.
 
     Raises:
-        ValueError: no document with a token to predict, or a stride or window out of range.
+        ValueError: no document with a token to predict, a slow tokenizer, or a number out of range.
     """
-    context = model.config.get_text_config().max_position_embeddings
-    window = min(context, 1024) if window is None else window
+    context = model.config.get_text_config().to_dict().get(_context_name(model), math.inf)
+    window = int(min(context, 1024)) if window is None else window
     stride = max(window // 2, 1) if stride is None else stride
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"expected a fast tokenizer, which tells where its tokens are, got {type(tokenizer).__name__}"
+        )
     if not 2 <= window <= context:
         raise ValueError(f"expected 2 <= window <= {context}, the model's context, got {window}")
     if batch_size < 1 or (max_document_tokens is not None and max_document_tokens < 1):
@@ -100,14 +104,14 @@ def evaluate_perplexity(
             f"expected 1 <= stride < window ({window}), got {stride}; windows overlap, so that every token has context"
         )
 
-    texts = list(texts)
+    first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    prefix = [] if first is None else [first]
     documents = []
     for text in texts:
         encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids = encoding["input_ids"][:max_document_tokens]
-        documents.append((ids, text[: encoding["offset_mapping"][len(ids) - 1][1]] if ids else ""))
-    first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    prefix = [] if first is None else [first]
+        ids, offsets = encoding["input_ids"][:max_document_tokens], encoding["offset_mapping"][:max_document_tokens]
+        scored_offsets = offsets if prefix else offsets[1:]
+        documents.append((ids, text[scored_offsets[0][0] : scored_offsets[-1][1]] if scored_offsets else ""))
     windows = [
         (index, tokens, scored)
         for index, (ids, _) in enumerate(documents)
@@ -136,6 +140,11 @@ def evaluate_perplexity(
     )
 
 
+def _context_name(model: PreTrainedModel) -> str:
+    """Return what the model's configuration calls the number of its positions."""
+    return model.config.get_text_config().attribute_map.get("max_position_embeddings", "max_position_embeddings")
+
+
 def _windows(tokens: list[int], window: int, stride: int) -> Iterator[tuple[list[int], int]]:
     """Yield windows and how many tokens at the end of each are scored there; the very first token never is."""
     scored_until = 1
@@ -155,7 +164,7 @@ def _window_nll(model: nn.Module, batch: list[tuple[int, list[int], int]]) -> li
     inputs: dict[str, Tensor] = {key: value.to(device) for key, value in pad_examples(examples).items()}
     labels_BT = inputs.pop("labels")
     logits_BTV, labels_BT = next_token_pairs(model(**inputs).logits, labels_BT)
-    return token_nll(logits_BTV, labels_BT).sum(dim=1, dtype=torch.float64).tolist()
+    return token_nll(logits_BTV, labels_BT).cpu().sum(dim=1, dtype=torch.float64).tolist()
 
 
 def _summarize(documents: list[DocumentScore], seed: int) -> PerplexityResult:

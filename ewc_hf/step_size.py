@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, optim
 
 from .params import LocalParameter
@@ -61,7 +62,7 @@ def step_size(optimizer: optim.Optimizer, parameter: LocalParameter) -> StepSize
         return StepSize(learning_rate * (1 - group["dampening"]) / (1 - group["momentum"]))
     state = parameter.state
     second_moment = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
-    step = state["step"].to(second_moment.device, second_moment.dtype)
+    step = state["step"].to(second_moment.device, torch.promote_types(second_moment.dtype, torch.float32))
     log_beta2 = math.log(group["betas"][1]) if group["betas"][1] > 0 else -math.inf
     return StepSize(
         numerator=learning_rate,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import (
@@ -44,6 +47,8 @@ _PROTOCOL = (
     "weight_decay",
     "max_grad_norm",
     "label_smoothing_factor",
+    "neftune_noise_alpha",
+    "data_seed",
     "optim",
     "optim_args",
     "adam_beta1",
@@ -89,7 +94,6 @@ def run_study(
     seeds: Sequence[int],
     training: EWCConfig,
     measurement: Measurement,
-    title: str = "Forgetting study",
 ) -> list[RunRecord]:
     """Fine-tune the model in every setting with every seed, and write `report.json`, `.md` and `.png`.
 
@@ -102,7 +106,6 @@ def run_study(
         seeds: each setting is run once with each; they set the order of the data and dropout.
         training: everything else about the training; `output_dir` is the study's folder.
         measurement: how importance and perplexity are measured.
-        title: of the report.
 
     Returns:
         One record a run, the pretrained model first.
@@ -114,14 +117,11 @@ def run_study(
         raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
     folder = Path(training.output_dir)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    pretrained = AutoModelForCausalLM.from_pretrained(model).to(training.device)
-    _require_same_protocol(folder, pretrained, data, training, measurement)
-    consolidations = {
-        method: _consolidation(
-            method, pretrained, data, measurement, folder / "importance" / method, not training.disable_tqdm
-        )
-        for method in dict.fromkeys(setting.method for setting in settings if setting.method != PLAIN)
-    }
+    _require_same_protocol(folder, _load(model, training), data, training, measurement)
+    importance = folder / "importance"
+    for method in dict.fromkeys(setting.method for setting in settings if setting.method != PLAIN):
+        if not (importance / method / CONFIG_NAME).is_file():
+            _estimate(method, _load(model, training), data, training, measurement).save_pretrained(importance / method)
     runs: list[tuple[Setting, int | None]] = [(Setting(PRETRAINED), None)]
     runs += [(setting, seed) for seed in seeds for setting in settings]
     records = []
@@ -130,7 +130,7 @@ def run_study(
         if path.is_file():
             record = RunRecord(**read_json(path))
         else:
-            consolidation = consolidations.get(setting.method)
+            consolidation = importance / setting.method if setting.ewc_lambda > 0 else None
             record = _run(model, tokenizer, data, setting, seed, consolidation, training, measurement)
             path.parent.mkdir(parents=True, exist_ok=True)
             with replaced(path) as temporary:
@@ -140,7 +140,7 @@ def run_study(
             f"{record.name:24} seed {seed}: dialog {record.dialog_perplexity:8.2f}  book {record.book_perplexity:8.2f}"
         )
     records = with_forgetting(records)
-    write_report(records, folder, title=title)
+    write_report(records, folder)
     return records
 
 
@@ -150,14 +150,15 @@ def _run(
     data: StudyData,
     setting: Setting,
     seed: int | None,
-    consolidation: Consolidation | None,
+    consolidation: Path | None,
     training: EWCConfig,
     measurement: Measurement,
 ) -> RunRecord:
     """Fine-tune once (not at all where there is no seed) and measure."""
+    gc.collect()
     reset_peak_memory()
     start = time.perf_counter()
-    tuned = AutoModelForCausalLM.from_pretrained(model).to(training.device)
+    tuned = _load(model, training)
     if seed is not None:
         args = dataclasses.replace(
             training,  # type: ignore[call-arg]
@@ -192,18 +193,23 @@ def _run(
     )
 
 
-def _consolidation(
-    method: str, model: PreTrainedModel, data: StudyData, measurement: Measurement, folder: Path, progress: bool
+def _load(model: str, training: EWCConfig) -> PreTrainedModel:
+    """Load a checkpoint in float32, in which small pulls do not round away; `bf16=True` still computes in bfloat16."""
+    return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).to(training.device)
+
+
+def _estimate(
+    method: str, model: PreTrainedModel, data: StudyData, training: EWCConfig, measurement: Measurement
 ) -> Consolidation:
-    """Estimate the importance once a study, and read it back where an earlier call stored it."""
     if method == L2:
         return l2_to_start(model)
-    if (folder / CONFIG_NAME).is_file():
-        return Consolidation.from_pretrained(folder)
-    examples, number = data.retention_examples, measurement.num_examples
-    consolidation = estimate_importance(model, examples, method, num_examples=number, progress=progress)
-    consolidation.save_pretrained(folder)
-    return consolidation
+    return estimate_importance(
+        model,
+        data.retention_examples,
+        method,
+        num_examples=measurement.num_examples,
+        progress=not training.disable_tqdm,
+    )
 
 
 def _perplexity(
@@ -231,7 +237,7 @@ def _require_same_protocol(
     """Keep runs of different protocols out of one report."""
     protocol = {
         "model": fingerprint(trainable_parameters(model)),
-        "data": [data.retention_examples._fingerprint, data.task_examples._fingerprint],
+        "data": [_content_hash(data.retention_examples), _content_hash(data.task_examples)],
         "texts": hashlib.sha256("\n".join(data.retention_texts + data.task_texts).encode()).hexdigest(),
         "training": {name: value for name, value in training.to_dict().items() if name in _PROTOCOL},
         "measurement": dataclasses.asdict(measurement),
@@ -246,3 +252,11 @@ def _require_same_protocol(
     folder.mkdir(parents=True, exist_ok=True)
     with replaced(path) as temporary:
         write_json(temporary, protocol)
+
+
+def _content_hash(dataset: Dataset) -> str:
+    """Return the SHA-256 of a dataset's rows, wherever they came from."""
+    digest = hashlib.sha256()
+    for rows in dataset.iter(batch_size=1000):
+        digest.update(json.dumps(rows).encode())
+    return digest.hexdigest()

@@ -30,7 +30,7 @@ class EWCMixin(_SomeTrainer):
     It overrides:
         `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`;
         `log`, to add the penalty's value where it logs the training loss;
-        `evaluate`, to add the perplexity on retention text.
+        `evaluation_loop`, to add the perplexity on retention text before callbacks see the metrics.
     Coupling `decoupled` is a hook after the optimizer's step, set when training begins.
     """
 
@@ -46,12 +46,13 @@ class EWCMixin(_SomeTrainer):
         Args:
             args: of the trainer class.
             consolidation: what the model has to remember, or the folder or Hub id where it is stored.
-            retention_texts: held-out documents by name; `evaluate()` then reports `eval_{name}_perplexity` and others.
+            retention_texts: held-out documents by name; `evaluate()` then reports, beside what it reports on
+                `eval_dataset`, `eval_{name}_loss` (nats per token), `_perplexity` and `_bits_per_byte`.
             kwargs: of the trainer class.
 
         Raises:
-            ValueError: the consolidation cannot be read or is of another model, the engine is not supported, or
-                retention texts are given without a tokenizer.
+            ValueError: the consolidation cannot be read or is of another model, the engine is not supported,
+                retention texts are given without a tokenizer, or the best model would be the one that forgot most.
         """
         super().__init__(*args, **kwargs)
         self._ewc = self.args if isinstance(self.args, EWCFields) else EWCFields()
@@ -60,6 +61,9 @@ class EWCMixin(_SomeTrainer):
         self._retention_texts = dict(retention_texts or {})
         if self._retention_texts and self.processing_class is None:
             raise ValueError("expected a tokenizer for retention_texts, got None; pass `processing_class=tokenizer`")
+        best = (self.args.metric_for_best_model or "").removeprefix("eval_")
+        if self.args.greater_is_better and any(best.startswith(f"{name}_") for name in self._retention_texts):
+            raise ValueError(f"expected greater_is_better=False for '{best}', which is better when lower, got True")
         if consolidation is not None and self._ewc.ewc_lambda > 0:
             if self.is_deepspeed_enabled or self.is_fsdp_enabled:
                 raise ValueError(
@@ -75,8 +79,7 @@ class EWCMixin(_SomeTrainer):
         """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient."""
         loss = super().training_step(model, *args, **kwargs)
         if self._penalty is not None and self.accelerator.sync_gradients:
-            scaler = self.accelerator.scaler
-            self._penalty.add_gradient(loss_scale=1.0 if scaler is None else scaler.get_scale())
+            self._penalty.add_gradient(self.accelerator.scaler)
         return loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -85,13 +88,11 @@ class EWCMixin(_SomeTrainer):
             logs = {**logs, **self._penalty.values()}
         super().log(logs, *args, **kwargs)
 
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """Evaluate as usual; with the prefix `eval` add the perplexity on each retention text."""
-        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        if self._retention_texts and metric_key_prefix == "eval":
-            retention: dict[str, float] = {}
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+        """Evaluate as usual, and read the retention texts once: where there are several datasets, with the first."""
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        first = f"eval_{next(iter(self.eval_dataset))}" if isinstance(self.eval_dataset, dict) else "eval"
+        if metric_key_prefix == first:
             for name, texts in self._retention_texts.items():
                 result = evaluate_perplexity(
                     self.model,
@@ -100,29 +101,31 @@ class EWCMixin(_SomeTrainer):
                     batch_size=self.args.per_device_eval_batch_size,
                     progress=not self.args.disable_tqdm,
                 )
-                retention[f"eval_{name}_nll"] = result.nll
-                retention[f"eval_{name}_perplexity"] = result.perplexity
-                retention[f"eval_{name}_bits_per_byte"] = result.bits_per_byte
-            self.log(dict(retention))
-            metrics.update(retention)
-        return metrics
+                output.metrics[f"eval_{name}_loss"] = result.nll
+                output.metrics[f"eval_{name}_perplexity"] = result.perplexity
+                output.metrics[f"eval_{name}_bits_per_byte"] = result.bits_per_byte
+        return output
 
     def _couple_penalty(self, consolidation: Consolidation) -> None:
         """Couple the penalty to the model and optimizer of the run that begins or resumes."""
         options, optimizer = self._ewc, self.optimizer.optimizer
-        given = options.ewc_alpha if options.ewc_stabilized else 0.0
         run = {
             "anchor": consolidation.metadata["anchor"],
             "importance_fingerprint": consolidation.metadata["importance_fingerprint"],
-            "alphas": [g.get("initial_lr", g["lr"]) if given is None else given for g in optimizer.param_groups],
+            "peak_learning_rates": [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups],
         }
         recorded = self.state.stateful_callbacks.setdefault("ewc", run)
-        for key in ("anchor", "importance_fingerprint"):
-            if recorded[key] != run[key]:
-                raise ValueError(
-                    f"expected the consolidation that the checkpoint was trained with ({key} {recorded[key]}), got "
-                    f"another ({run[key]}); pass the same consolidation to resume"
-                )
+        if (recorded["anchor"]["fingerprint"], recorded["importance_fingerprint"]) != (
+            run["anchor"]["fingerprint"],
+            run["importance_fingerprint"],
+        ):
+            raise ValueError(
+                f"expected the consolidation that the checkpoint was trained with, {recorded}, got another, {run}; "
+                "pass the same one to resume"
+            )
+        alphas = recorded["peak_learning_rates"]
+        if not options.ewc_stabilized or options.ewc_alpha is not None:
+            alphas = [options.ewc_alpha if options.ewc_stabilized else 0.0] * len(optimizer.param_groups)
         self._uncouple_penalty()
         self._penalty = CoupledPenalty(
             consolidation,
@@ -130,7 +133,7 @@ class EWCMixin(_SomeTrainer):
             optimizer,
             Coupling(options.ewc_coupling),
             options.ewc_lambda,
-            recorded["alphas"],
+            alphas,
         )
         self._step_hook = optimizer.register_step_post_hook(self._penalty.pull)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from accelerate import PartialState
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ewc_hf import estimate_importance
@@ -33,7 +34,7 @@ class ImportanceArguments:
     mas_output: MASOutput = field(default=MASOutput.PROBABILITIES, metadata={"help": "MAS: whose norm is taken."})
     num_examples: int = field(default=512, metadata={"help": "Blocks of text to read."})
     block_size: int = field(default=128, metadata={"help": "Tokens a block."})
-    batch_size: int = field(default=8, metadata={"help": "Blocks a forward pass."})
+    batch_size: int = field(default=8, metadata={"help": "Blocks collated together."})
     max_documents: int = field(default=200, metadata={"help": "Documents that the blocks are sampled from."})
     seed: int = field(default=0, metadata={"help": "Of the sample."})
 
@@ -41,11 +42,13 @@ class ImportanceArguments:
 def main() -> None:
     """Estimate and store."""
     (args,) = parse_arguments(ImportanceArguments, description=__doc__)
+    state = PartialState()
+    if state.num_processes > 1:
+        raise ValueError(f"expected one process, got {state.num_processes}; launch with --num_processes 1")
 
     # 1. The model and packed blocks of the text that it has to remember.
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    model = AutoModelForCausalLM.from_pretrained(args.model)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).to(state.device)
     texts = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
     blocks = pack(texts, tokenizer, args.block_size, column=args.column)
 

@@ -1,15 +1,18 @@
 """Fine-tune a language model on dialogs, plainly or held by the penalty, and report both perplexities.
 
 accelerate launch recipes/finetune.py --model gpt2 --consolidation out/gpt2-ewc --dialogs dialogs.parquet \
-    --retention_test books_test.parquet --max_steps 200 --learning_rate 5e-4 --output_dir out/tuned
+    --dialogs_test dialogs_test.parquet --retention_test books_test.parquet \
+    --max_steps 200 --learning_rate 5e-4 --output_dir out/tuned
 
 `--ewc_lambda 0`, or no consolidation, is plain fine-tuning. A YAML file gives defaults: `--config FILE.yaml`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, default_data_collator
 
 from ewc_hf import EWCConfig, EWCTrainer
@@ -25,7 +28,9 @@ class FinetuneArguments:
     dialogs: str = field(metadata={"help": "Dialogs or text to learn: a file, a folder or a Hub dataset."})
     consolidation: str | None = field(default=None, metadata={"help": "What to remember: a folder or a Hub id."})
     dialogs_test: str | None = field(default=None, metadata={"help": "Held-out dialogs for `eval_loss`."})
-    retention_test: str | None = field(default=None, metadata={"help": "Held-out text for `eval_books_perplexity`."})
+    retention_test: str | None = field(
+        default=None, metadata={"help": "Held-out text for `eval_books_perplexity`; needs dialogs_test."}
+    )
     dialogs_column: str | None = field(default=None, metadata={"help": "Column of the dialogs."})
     retention_column: str | None = field(default=None, metadata={"help": "Column of the held-out text."})
     learn_from: str | None = field(default=None, metadata={"help": "Speaker or role whose words are learned."})
@@ -36,10 +41,12 @@ class FinetuneArguments:
 def main() -> None:
     """Fine-tune, evaluate and save."""
     args, training = parse_arguments(FinetuneArguments, EWCConfig, description=__doc__)
+    if args.retention_test is not None and args.dialogs_test is None:
+        raise ValueError("expected dialogs_test beside retention_test, got None; both are read in one evaluation")
 
     # 1. The model and packed dialogs.
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    model = AutoModelForCausalLM.from_pretrained(args.model)
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
     how = {"column": args.dialogs_column, "learn_from": args.learn_from}
     dialogs = pack(load_texts(args.dialogs), tokenizer, args.block_size, **how)
 
@@ -66,7 +73,10 @@ def main() -> None:
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     trainer.save_model()
     if held_out is not None:
-        trainer.save_metrics("eval", trainer.evaluate())
+        metrics = trainer.evaluate()
+        metrics["eval_perplexity"] = math.exp(metrics["eval_loss"])
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 """Measure forgetting with and without the penalty: pretrained, plain, and every setting, over several seeds.
 
-accelerate launch recipes/forgetting_study.py \
-    --model gpt2 --retention books_train.parquet --retention_test books_test.parquet \
-    --dialogs dialogs_train.parquet --dialogs_test dialogs_test.parquet \
-    --settings l2:loss:30,300 fisher:loss:10,30,100,300 fisher:decoupled:10,30,100,300 mas:loss:1,10 \
-    --seeds 0 1 2 --max_steps 200 --learning_rate 5e-4 --output_dir out/study
+accelerate launch recipes/forgetting_study.py --config recipes/forgetting_study.yaml --model gpt2 \
+    --retention books_train.parquet --retention_test books_test.parquet \
+    --dialogs dialogs_train.parquet --dialogs_test dialogs_test.parquet
 
-Finished runs are kept in the output folder, so the same command goes on where it was interrupted.
+The settings, seeds and lengths stand in the YAML file; what is given on the command line wins. Finished runs are kept in the output folder, so the same command goes on where it was interrupted.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
+from accelerate import PartialState
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ..arguments import parse_arguments
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     dataset = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
     model = AutoModelForCausalLM.from_pretrained(args.model)
     result = evaluate_perplexity(
-        model.to("cuda" if torch.cuda.is_available() else "cpu"),
+        model.to(PartialState().device),
         AutoTokenizer.from_pretrained(args.model),
         document_texts(dataset, args.column),
         args.stride,

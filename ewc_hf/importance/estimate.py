@@ -8,13 +8,14 @@ import torch
 from datasets import Dataset
 from torch import nn
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel
 from transformers.utils import ExplicitEnum
 
 from ..batching import Batch, Collator, Example, batches, sample_examples
-from ..consolidation import Consolidation
+from ..consolidation import NATS_PER_TOKEN, Consolidation
 from ..gradients import Statistic, add_gradient_statistic_reference, zeros_like_parameters
 from ..labels import IGNORED, LabelSource
-from ..modes import evaluating
+from ..modes import evaluating, in_full_precision
 from ..params import trainable_parameters, unwrap
 from . import fisher, mas
 
@@ -56,7 +57,7 @@ def estimate_importance(
         labels: Fisher only: "ground_truth", "predicted" or "sampled".
         mas_output: MAS only: the output whose squared norm is taken, "probabilities" or "logits".
         num_examples: how many examples to sample.
-        batch_size: examples a forward pass.
+        batch_size: examples collated together; each has a forward and a backward pass of its own.
         data_collator: makes a batch with `labels` of a list of examples; by default they are padded on the right and
             every real token is a label.
         seed: of the sample of examples and of sampled labels.
@@ -66,18 +67,20 @@ def estimate_importance(
         The importance by parameter name, the model's weights as anchor, and metadata.
 
     Raises:
-        ValueError: unknown method or label source, an empty dataset, one without a label token, a batch without
-            `input_ids` or `labels`, no trainable parameter, or an estimate that is not finite.
+        ValueError: unknown method or label source, an encoder-decoder, an empty dataset, one without a label token, a
+            batch without `input_ids` or `labels`, no trainable parameter, or an estimate that is not finite.
     """
     estimator, label_source, output = ImportanceMethod(method), LabelSource(labels), mas.MASOutput(mas_output)
     if estimator is ImportanceMethod.FISHER:
         objective = fisher.log_likelihood(label_source, torch.Generator().manual_seed(seed))
-        statistic, described = Statistic.SQUARE, {"labels": label_source.value, "unit": fisher.UNIT}
+        statistic, described = Statistic.SQUARE, {"labels": label_source.value, "unit": NATS_PER_TOKEN}
     else:
         objective = mas.squared_output_norm(output)
         statistic, described = Statistic.ABSOLUTE, {"output": output.value, "unit": mas.UNIT}
 
     model = unwrap(model)
+    if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
+        raise ValueError(f"expected a decoder-only language model, got the encoder-decoder {type(model).__name__}")
     parameters = trainable_parameters(model)
     device = next(iter(parameters.values())).device
     examples = sample_examples(dataset, num_examples, seed)
@@ -85,6 +88,7 @@ def estimate_importance(
     num_tokens = 0
     with (
         evaluating(model),
+        in_full_precision(model),
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         tqdm(total=len(examples), desc=f"importance ({estimator.value})", unit="example", disable=not progress) as bar,

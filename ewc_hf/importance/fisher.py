@@ -16,8 +16,6 @@ from ..batching import Batch
 from ..gradients import Objective
 from ..labels import LabelSource, draw_labels, next_token_pairs, token_nll
 
-UNIT = "nats per token"
-
 
 def log_likelihood(source: LabelSource, generator: torch.Generator) -> Objective:
     """Return the objective `log p(labels of the example)`, the sum over its label tokens, in nats.
