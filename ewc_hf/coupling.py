@@ -131,7 +131,7 @@ class CoupledPenalty:
 
 
 def require_matching_model(consolidation: Consolidation, model: nn.Module) -> None:
-    """Check that a consolidation belongs to a model; warn of weights in only one of them.
+    """Check that a consolidation belongs to a model; warn of weights that move freely.
 
     Raises:
         ValueError: no trainable parameter has an importance, or a shape differs.
@@ -153,5 +153,3 @@ def require_matching_model(consolidation: Consolidation, model: nn.Module) -> No
             )
     if free := sorted(parameters.keys() - shared):
         logger.warning(f"{len(free)} trainable parameters have no importance and move freely, such as '{free[0]}'")
-    if idle := sorted(consolidation.importance.keys() - shared):
-        logger.warning(f"{len(idle)} importances are of no trainable parameter, such as '{idle[0]}'")

@@ -4,7 +4,8 @@ accelerate launch recipes/forgetting_study.py --config recipes/forgetting_study.
     --retention books_train.parquet --retention_test books_test.parquet \
     --dialogs dialogs_train.parquet --dialogs_test dialogs_test.parquet
 
-The settings, seeds and lengths stand in the YAML file; what is given on the command line wins. Finished runs are kept in the output folder, so the same command goes on where it was interrupted.
+The settings, seeds and lengths stand in the YAML file; what is given on the command line wins. Finished runs are kept
+in the output folder, so the same command goes on where it was interrupted.
 """
 
 from __future__ import annotations

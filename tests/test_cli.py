@@ -43,7 +43,10 @@ def test_perplexity_prints_and_stores_the_result(tmp_path, monkeypatch, capsys):
     ("words", "message"),
     [
         (["train"], "expected one of demo, perplexity, got 'train'"),
-        (["perplexity", "--model", "m", "--text", "no/such/file.txt"], "ewc-hf perplexity: expected text in"),
+        (
+            ["perplexity", "--model", "m", "--text", "no/such/file.txt"],
+            "ewc-hf perplexity: expected at least one",
+        ),
     ],
 )
 def test_mistakes_are_one_line(monkeypatch, words, message):

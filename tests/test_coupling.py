@@ -65,6 +65,12 @@ def test_importance_of_frozen_weights_is_no_matter(model, caplog):
     assert not caplog.records
 
 
+def scaler_of(scale):
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    scaler.scale(torch.zeros(1))
+    return scaler
+
+
 def coupled(model, coupling, optimizer, alphas=(ALPHA,), anchor=None):
     consolidation = consolidation_of(model)
     consolidation = changed(consolidation, anchor={k: w + 0.1 for k, w in consolidation.anchor.items()})
@@ -86,7 +92,7 @@ def test_loss_adds_each_groups_gradient_once(model):
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     model.transformer.wpe.weight.grad = None
-    penalty.add_gradient(loss_scale=8.0)
+    penalty.add_gradient(scaler_of(8.0))
     for name, p in model.named_parameters():
         if name != "transformer.wpe.weight":
             alpha = ALPHA if name == BIAS else 0.0

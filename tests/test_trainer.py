@@ -4,14 +4,35 @@ import hashlib
 import json
 import math
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
 from torch.utils.data import IterableDataset
-from transformers import GPT2Config, GPT2LMHeadModel, Seq2SeqTrainer, Trainer, TrainingArguments, set_seed
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    default_data_collator,
+    set_seed,
+)
 
-from ewc_hf import Consolidation, EWCConfig, EWCMixin, EWCTrainer, l2_to_start
+from ewc_hf import (
+    Consolidation,
+    EWCConfig,
+    EWCFields,
+    EWCMixin,
+    EWCTrainer,
+    evaluate_perplexity,
+    l2_to_start,
+)
 
 STEPS, BATCH, LENGTH, VOCAB = 3, 2, 8, 30
 
@@ -271,7 +292,7 @@ def test_resuming_with_another_consolidation_is_refused(tmp_path, model, consoli
     args = config(tmp_path, save_strategy="steps", save_steps=3)
     EWCTrainer(model, args, consolidation=consolidation, train_dataset=Stream()).train()
     other = EWCTrainer(model, args, consolidation=l2_to_start(model), train_dataset=Stream())
-    with pytest.raises(ValueError, match="pass the same consolidation to resume"):
+    with pytest.raises(ValueError, match="pass the same one to resume"):
         other.train(resume_from_checkpoint=True)
 
 
@@ -328,23 +349,85 @@ def test_training_twice_couples_once(tmp_path, model, consolidation):
     assert trainer._penalty is None
 
 
-def test_it_takes_plain_arguments_and_mixes_into_other_trainers(tmp_path, model, consolidation):
-    class EWCSeq2SeqTrainer(EWCMixin, Seq2SeqTrainer):
-        pass
-
+def test_it_takes_plain_arguments_and_a_folder(tmp_path, model, consolidation):
     consolidation.save_pretrained(tmp_path / "consolidation")
     args = TrainingArguments(
-        str(tmp_path),
-        max_steps=1,
-        logging_steps=1,
-        report_to="none",
-        use_cpu=True,
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
+        str(tmp_path), max_steps=1, logging_steps=1, use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False
     )
     trainer = EWCTrainer(model, args, consolidation=tmp_path / "consolidation", train_dataset=Stream())
     trainer.train()
     assert trainer.state.log_history[0]["ewc_penalty"] > 0
+
+
+class EWCSeq2SeqTrainer(EWCMixin, Seq2SeqTrainer):
+    """Another trainer with the penalty."""
+
+
+def test_it_mixes_into_other_trainers(tmp_path, model, consolidation):
+    args = EWCSeq2SeqConfig(
+        str(tmp_path), ewc_lambda=1e300, max_steps=1, use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False
+    )
+    EWCSeq2SeqTrainer(model, args, consolidation=consolidation, train_dataset=Stream()).train()
+    important = consolidation.importance["transformer.wpe.weight"] > 0
+    anchor = consolidation.anchor["transformer.wpe.weight"]
+    assert torch.equal(model.transformer.wpe.weight[important], anchor[important])
+
+
+@dataclass
+class EWCSeq2SeqConfig(EWCFields, Seq2SeqTrainingArguments):
+    """Its options."""
+
+
+def retaining(tmp_path, eval_dataset, **options):
+    tokenizer, model = tiny_tokenizer(), tiny_gpt2()
+    return EWCTrainer(
+        model,
+        config(tmp_path, **options),
+        eval_dataset=eval_dataset,
+        train_dataset=Stream(),
+        processing_class=tokenizer,
+        data_collator=default_data_collator,
+        retention_texts={"books": SENTENCES},
+    )
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one dataset", "several datasets"])
+def test_evaluation_reads_retention_texts_once_and_callbacks_see_them(tmp_path, several):
+    class Seen(TrainerCallback):
+        metrics: ClassVar[list] = []
+
+        def on_evaluate(self, *args, metrics, **kwargs):
+            self.metrics.append(metrics)
+
+    dataset = examples(4)
+    trainer = retaining(tmp_path, {"a": dataset, "b": dataset} if several else dataset)
+    trainer.add_callback(Seen())
+    metrics = trainer.evaluate()
+    expected = evaluate_perplexity(trainer.model, trainer.processing_class, SENTENCES, progress=False)
+    assert metrics["eval_books_perplexity"] == pytest.approx(expected.perplexity)
+    assert metrics["eval_books_loss"] == pytest.approx(expected.nll)
+    assert metrics["eval_books_bits_per_byte"] == pytest.approx(expected.bits_per_byte)
+    assert ["eval_books_loss" in seen for seen in Seen.metrics] == ([True, False] if several else [True])
+    assert sum("eval_books_loss" in log for log in trainer.state.log_history) == 1
+
+
+def test_the_best_model_is_not_the_one_that_forgot_most(tmp_path):
+    with pytest.raises(ValueError, match="greater_is_better=False for 'books_perplexity'"):
+        retaining(tmp_path, examples(4), metric_for_best_model="eval_books_perplexity", eval_strategy="no")
+    retaining(tmp_path, examples(4), metric_for_best_model="eval_books_loss")
+
+
+def test_retention_texts_need_a_tokenizer(tmp_path, model):
+    with pytest.raises(ValueError, match="pass `processing_class=tokenizer`"):
+        EWCTrainer(model, config(tmp_path), retention_texts={"books": SENTENCES})
+
+
+def test_an_optimizer_that_steps_no_weight_is_refused(tmp_path, model, consolidation):
+    stray = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    args = config(tmp_path, ewc_coupling="loss")
+    trainer = EWCTrainer(model, args, consolidation=consolidation, train_dataset=Stream(), optimizers=(stray, None))
+    with pytest.raises(ValueError, match="expected an optimizer that steps weights of the consolidation, got SGD"):
+        trainer.train()
 
 
 def test_sharding_engines_are_refused(tmp_path, model, consolidation):
