@@ -27,11 +27,11 @@ from .text import document_texts, pack
 
 BLOCK = 128
 END_OF_TEXT = "<|endoftext|>"
-PRETRAINING_STEPS, FINETUNING_STEPS = 250, 60
+PRETRAINING_STEPS, FINETUNING_STEPS = 250, 30
 NUM_EXAMPLES = 256
 HELD_OUT = 30
 _QUIET: dict[str, Any] = {"report_to": "none", "save_strategy": "no", "dataloader_pin_memory": False}
-SETTINGS = ("l2:loss:0.01,0.1", "fisher:decoupled:30,100,300,1000")
+SETTINGS = ("l2:loss:0.03,0.1", "fisher:loss:50,100,200", "fisher:decoupled:20,45,90")
 
 
 def run_demo(output_dir: str) -> list[RunRecord]:
