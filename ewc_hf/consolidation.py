@@ -10,16 +10,15 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
 
+from .anchor import HERE, local_folder, read_from_checkpoint, reference_to, same_weights
 from .files import read_json, replaced, write_json
 from .params import fingerprint
-from .shards import Tensors, index_path, read_checkpoint, read_shards, remove_stale_shards, write_shards
+from .shards import Tensors, index_path, read_shards, remove_stale_shards, write_shards
 from .version import __version__
 
 CONFIG_NAME = "ewc_config.json"
 IMPORTANCE, ANCHOR = "ewc_importance", "ewc_anchor"
-HERE = "."
 FORMAT_VERSION = 1
 NATS_PER_TOKEN = "nats per token"
 """The unit of Fisher importance, in which `1/2 sum Omega (w - w*)^2` predicts forgetting."""
@@ -160,9 +159,9 @@ class Consolidation:
             ValueError: `anchor_source` does not hold the anchor.
         """
         folder = Path(folder)
-        source = HERE if anchor_source is None else _reference(anchor_source, folder)
-        checkpoint = _read_anchor_checkpoint(folder, source, anchor_revision, list(self.anchor))
-        if checkpoint is not None and not _same_weights(checkpoint, self.anchor):
+        source = HERE if anchor_source is None else reference_to(anchor_source, folder)
+        checkpoint = read_from_checkpoint(folder, source, anchor_revision, list(self.anchor))
+        if checkpoint is not None and not same_weights(checkpoint, self.anchor):
             checkpoint = None
         if anchor_source is not None and checkpoint is None:
             raise ValueError(
@@ -198,13 +197,13 @@ class Consolidation:
             ValueError: a file is missing, truncated, changed or of another format, an index names a path outside its
                 folder, the anchor's fingerprint is not the one recorded, or a number is NaN, infinite or negative.
         """
-        folder = _local_folder(source, revision, ["ewc_*", "model*.safetensors", "model.safetensors.index.json"])
+        folder = local_folder(source, revision, ["ewc_*", "model*.safetensors", "model.safetensors.index.json"])
         metadata = _read_metadata(folder / CONFIG_NAME)
         importance, recorded = read_shards(folder, IMPORTANCE), metadata["anchor"]
         if recorded["source"] == ANCHOR:
             anchor: Tensors | None = read_shards(folder, ANCHOR)
         else:
-            anchor = _read_anchor_checkpoint(folder, recorded["source"], recorded.get("revision"), list(importance))
+            anchor = read_from_checkpoint(folder, recorded["source"], recorded.get("revision"), list(importance))
         if anchor is None or fingerprint(anchor) != recorded["fingerprint"]:
             raise ValueError(
                 f"expected the anchor with fingerprint {recorded['fingerprint']} in '{recorded['source']}' (seen from "
@@ -238,37 +237,6 @@ def _read_metadata(path: Path) -> dict[str, Any]:
             "estimate the importance again"
         )
     return metadata
-
-
-def _read_anchor_checkpoint(folder: Path, source: str, revision: str | None, names: list[str]) -> Tensors | None:
-    patterns = ["model*.safetensors", "model.safetensors.index.json"]
-    return read_checkpoint(folder if source == HERE else _local_folder(source, revision, patterns), names)
-
-
-def _local_folder(source: str | os.PathLike[str], revision: str | None, patterns: list[str]) -> Path:
-    if Path(source).is_dir():
-        return Path(source)
-    try:
-        return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns))
-    except Exception as error:
-        raise ValueError(
-            f"expected a folder or a Hub id that can be reached, got '{source}' ({type(error).__name__}: {error}); "
-            "check the path, the name and the network"
-        ) from error
-
-
-def _same_weights(checkpoint: Tensors, anchor: Tensors) -> bool:
-    """Tell whether a checkpoint, read in the anchor's dtype, is the anchor."""
-    return all(
-        checkpoint[name].shape == w.shape and torch.equal(checkpoint[name].to(w), w) for name, w in anchor.items()
-    )
-
-
-def _reference(source: str | os.PathLike[str], folder: Path) -> str:
-    """Return how a consolidation in `folder` refers to a checkpoint: '.', an absolute path or a Hub id."""
-    if not Path(source).is_dir():
-        return str(source)
-    return HERE if Path(source).resolve() == folder.resolve() else str(Path(source).resolve())
 
 
 def _require_same_shapes(a: Tensors, b: Tensors, name_of_a: str, name_of_b: str) -> None:

@@ -20,9 +20,10 @@ from transformers import (
 
 from .config import EWCConfig
 from .demo_text import book_texts, dialogs
+from .protocol import Measurement, StudyData
 from .records import RunRecord
 from .settings import parse_settings
-from .study import Measurement, StudyData, run_study
+from .study import run_study
 from .text import document_texts, pack
 
 BLOCK = 128

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import hashlib
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import (
     AutoModelForCausalLM,
@@ -28,63 +24,12 @@ from .consolidation import CONFIG_NAME, Consolidation
 from .files import read_json, replaced, write_json
 from .importance import estimate_importance
 from .memory import peak_memory_bytes, reset_peak_memory
-from .params import fingerprint, trainable_parameters
 from .perplexity import PerplexityResult, evaluate_perplexity
+from .protocol import Measurement, StudyData, require_same_protocol
 from .records import PLAIN, PRETRAINED, RunRecord, with_forgetting
 from .report import write_report
 from .settings import L2, Setting
 from .trainer import EWCTrainer
-
-_PROTOCOL = (
-    "max_steps",
-    "num_train_epochs",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "label_smoothing_factor",
-    "neftune_noise_alpha",
-    "data_seed",
-    "optim",
-    "optim_args",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "bf16",
-    "fp16",
-    "ewc_stabilized",
-    "ewc_alpha",
-)
-
-
-@dataclass(frozen=True)
-class StudyData:
-    """What a study reads; examples are packed blocks of tokens, texts are held-out documents."""
-
-    retention_examples: Dataset
-    task_examples: Dataset
-    retention_texts: list[str]
-    task_texts: list[str]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """How importance is estimated and perplexity measured, alike for all runs of a study."""
-
-    num_examples: int = field(
-        default=256, metadata={"help": "Blocks of pretraining text that importance is estimated on."}
-    )
-    window: int | None = field(
-        default=None, metadata={"help": "Tokens that the model sees at most; default its context."}
-    )
-    stride: int | None = field(default=None, metadata={"help": "Tokens that the window moves by; default half of it."})
-    max_document_tokens: int | None = field(
-        default=None, metadata={"help": "Cut held-out documents after so many tokens."}
-    )
 
 
 def run_study(
@@ -117,7 +62,7 @@ def run_study(
         raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
     folder = Path(training.output_dir)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    _require_same_protocol(folder, _load(model, training), data, training, measurement)
+    require_same_protocol(folder, _load(model, training), data, training, measurement)
     importance = folder / "importance"
     for method in dict.fromkeys(setting.method for setting in settings if setting.method != PLAIN):
         if not (importance / method / CONFIG_NAME).is_file():
@@ -229,34 +174,3 @@ def _perplexity(
         batch_size=training.per_device_eval_batch_size,
         progress=False,
     )
-
-
-def _require_same_protocol(
-    folder: Path, model: PreTrainedModel, data: StudyData, training: EWCConfig, measurement: Measurement
-) -> None:
-    """Keep runs of different protocols out of one report."""
-    protocol = {
-        "model": fingerprint(trainable_parameters(model)),
-        "data": [_content_hash(data.retention_examples), _content_hash(data.task_examples)],
-        "texts": hashlib.sha256("\n".join(data.retention_texts + data.task_texts).encode()).hexdigest(),
-        "training": {name: value for name, value in training.to_dict().items() if name in _PROTOCOL},
-        "measurement": dataclasses.asdict(measurement),
-    }
-    path = folder / "protocol.json"
-    if path.is_file() and (stored := read_json(path)) != protocol:
-        different = sorted(key for key in protocol if stored.get(key) != protocol[key])
-        raise ValueError(
-            f"expected the protocol of the study that '{folder}' holds, got another {' and '.join(different)}; "
-            "choose another output_dir"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as temporary:
-        write_json(temporary, protocol)
-
-
-def _content_hash(dataset: Dataset) -> str:
-    """Return the SHA-256 of a dataset's rows, wherever they came from."""
-    digest = hashlib.sha256()
-    for rows in dataset.iter(batch_size=1000):
-        digest.update(json.dumps(rows).encode())
-    return digest.hexdigest()

@@ -16,9 +16,10 @@ from transformers import AutoTokenizer
 
 from ewc_hf.arguments import parse_arguments
 from ewc_hf.config import EWCConfig
+from ewc_hf.protocol import Measurement, StudyData
 from ewc_hf.report import markdown_report
 from ewc_hf.settings import parse_settings
-from ewc_hf.study import Measurement, StudyData, run_study
+from ewc_hf.study import run_study
 from ewc_hf.text import document_texts, load_texts, pack
 
 

@@ -14,7 +14,8 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 LEVELS = (
     "arguments files memory modes params version",
     "labels shards",
-    "batching consolidation text",
+    "anchor batching text",
+    "consolidation",
     "gradients",
     "step_size",
     "penalty",
@@ -23,7 +24,7 @@ LEVELS = (
     "picture",
     "report",
     "trainer",
-    "baselines settings",
+    "baselines protocol settings",
     "study",
     "demo",
     "cli",
