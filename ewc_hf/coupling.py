@@ -61,7 +61,7 @@ class CoupledPenalty:
         if coupling is Coupling.DECOUPLED:
             require_readable_step(optimizer)
         self.alphas = list(alphas)
-        self._coupling, self._lambda, self._optimizer = coupling, ewc_lambda, optimizer
+        self._coupling, self._lambda = coupling, ewc_lambda
         self._predicts_nats = consolidation.metadata["unit"] == NATS_PER_TOKEN
         self._parameters = LocalParameters(model, optimizer)
         self._importance: Tensors = {}
