@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ NATS_PER_TOKEN = "nats per token"
 _REQUIRED = {"method", "unit", "num_examples", "num_tokens", "importance_fingerprint", "tasks"}
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class Consolidation:
     """What a model has to remember: how important each weight is, and the value to stay near.
 
@@ -34,6 +35,7 @@ class Consolidation:
         anchor: `w*`, the weights after pretraining, by the same names.
         metadata: method, label source, unit, examples, tokens, the anchor's source and fingerprint, versions and the
             tasks so far; plain JSON values.
+        anchor_is_borrowed: whether the anchor still is the model's own weights, as after an estimate, and not a copy.
 
     Raises:
         ValueError: names or shapes of importance and anchor differ, or a value is NaN, infinite or, in the
@@ -43,6 +45,7 @@ class Consolidation:
     importance: Tensors
     anchor: Tensors
     metadata: dict[str, Any]
+    anchor_is_borrowed: bool = False
 
     def __post_init__(self) -> None:
         """Check the tensors; a NaN here would otherwise surface as a silent NaN loss."""
@@ -71,6 +74,8 @@ class Consolidation:
         unit: str,
         num_examples: int,
         num_tokens: int,
+        paths: Mapping[str, str] | None = None,
+        anchor_is_borrowed: bool = False,
         **described: Any,
     ) -> Consolidation:
         """Make the consolidation of one task, with fingerprints and versions.
@@ -82,6 +87,8 @@ class Consolidation:
             unit: what 1/2 sum Omega (w-w*)^2 is measured in.
             num_examples: examples that were read.
             num_tokens: label tokens among them.
+            paths: how each parameter's importance was computed.
+            anchor_is_borrowed: whether the anchor is the model's own weights.
             described: whatever else tells how the importance came about.
         """
         task = {"method": method, **described, "num_examples": num_examples, "num_tokens": num_tokens, "weight": 1.0}
@@ -92,6 +99,7 @@ class Consolidation:
             "unit": unit,
             "num_examples": num_examples,
             "num_tokens": num_tokens,
+            "paths": dict(paths or {}),
             "importance_fingerprint": fingerprint(importance),
             "anchor": {"source": None, "revision": None, "fingerprint": fingerprint(anchor)},
             "tasks": [task],
@@ -101,7 +109,25 @@ class Consolidation:
                 "transformers": transformers.__version__,
             },
         }
-        return cls(importance, anchor, metadata)
+        return cls(importance, anchor, metadata, anchor_is_borrowed)
+
+    def own_anchor(self) -> None:
+        """Copy an anchor that is the model's own weights, before they are trained.
+
+        Raises:
+            ValueError: the weights have moved since the importance was estimated.
+        """
+        if self.anchor_is_borrowed:
+            self._require_unmoved_anchor()
+            self.anchor = {name: weight.clone() for name, weight in self.anchor.items()}
+            self.anchor_is_borrowed = False
+
+    def _require_unmoved_anchor(self) -> None:
+        if self.anchor_is_borrowed and fingerprint(self.anchor) != self.metadata["anchor"]["fingerprint"]:
+            raise ValueError(
+                "expected the weights that the importance was estimated on, got weights that have moved since; call "
+                "`consolidation.own_anchor()` or `save_pretrained` before the model is trained"
+            )
 
     def merge(self, new: Consolidation, decay: float = 1.0) -> Consolidation:
         """Return `decay * self + new`, anchored where `new` is: EWC over several tasks, online EWC for decay < 1.
@@ -133,7 +159,7 @@ class Consolidation:
             "importance_fingerprint": fingerprint(importance),
             "tasks": older + new.metadata["tasks"],
         }
-        return Consolidation(importance, new.anchor, metadata)
+        return Consolidation(importance, new.anchor, metadata, new.anchor_is_borrowed)
 
     def save_pretrained(
         self,
@@ -156,8 +182,10 @@ class Consolidation:
             max_shard_size: bytes, or a string like "5GB".
 
         Raises:
-            ValueError: `anchor_source` does not hold the anchor.
+            ValueError: `anchor_source` does not hold the anchor, or the anchor is the model's own weights, which have
+                moved since the importance was estimated.
         """
+        self._require_unmoved_anchor()
         folder = Path(folder)
         source = HERE if anchor_source is None else reference_to(anchor_source, folder)
         checkpoint = read_from_checkpoint(folder, source, anchor_revision, list(self.anchor))

@@ -1,34 +1,198 @@
-"""Per-example gradient statistics: the sum over examples of the squared or absolute gradient of each example."""
+"""Per-example gradient statistics of any model: batched where that was found exact, else one backward an example."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from enum import Enum
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import logging
 
+from .batched import BatchedBackward, NotBatchedError
 from .batching import Batch
+from .calls import Path, path_of
+from .contributions import Statistic
+from .labels import IGNORED
 from .params import trainable_parameters
 
 Objective = Callable[[nn.Module, Batch], Tensor]
 """Maps a model and a batch to one scalar per example, a tensor [B], inside autograd."""
 
+_TOKENS_AT_A_TIME_ON_CPU = 512
 
-class Statistic(Enum):
-    """What is summed over the examples' gradients."""
+logger = logging.get_logger(__name__)
 
-    SQUARE = "square"
-    """`sum_examples g_example^2`, the Fisher information's."""
 
-    ABSOLUTE = "absolute"
-    """`sum_examples |g_example|`, that of Memory Aware Synapses."""
+class GradientStatistics:
+    r"""Sums over examples of the squared or absolute gradient of each example.
+
+        sums_i = \sum_b f(d objective_b / d w_i),      f(g) = g^2 or |g|
+
+    The function is applied to each EXAMPLE's gradient. Squaring the gradient of a batch's mean instead shrinks a
+    noise-dominated Fisher information by the batch size.
+
+    The first batch decides on the path. Two of its examples are done in both ways, in one batched backward pass and in
+    one backward pass each. Where the statistics of a parameter differ, or a module does not show which part of its
+    input belongs to which example, every example gets a backward pass of its own: an architecture that nobody foresaw
+    is slower, not wrong.
+
+    Attributes:
+        accumulators: the sums by parameter name: float64 for float64 parameters, else float32.
+        paths: how each parameter's statistic is computed, from the first batch on.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective, statistic: Statistic) -> None:
+        """Begin with zeros.
+
+        Args:
+            model: unwrapped, in the mode (train or eval) to differentiate in; `p.grad` is neither read nor written.
+            objective: maps model and batch to one scalar per example.
+            statistic: `f`.
+        """
+        self._model, self._objective, self._statistic = model, objective, statistic
+        self._parameters = trainable_parameters(model)
+        self._unverified: set[str] = set()
+        self.accumulators = zeros_like_parameters(model)
+        self.paths: dict[str, Path] = {}
+
+    def add(self, batch: Batch) -> None:
+        """Add a batch: tensors with B examples along their first dimension."""
+        if not self.paths:
+            self._choose_paths(batch)
+        for piece in _pieces(batch):
+            self._add_piece(piece)
+
+    def _add_piece(self, batch: Batch) -> None:
+        if Path.EXAMPLE not in self.paths.values():
+            try:
+                self._add_batched(batch)
+                return
+            except NotBatchedError as reason:  # raised in the forward pass: nothing was added
+                self._take_examples_one_by_one(str(reason))
+        self._add_by_example(batch, self._parameters)
+
+    def importance(self, num_tokens: int) -> dict[str, Tensor]:
+        """Return the sums divided by the number of label tokens, without a copy: nothing can be added after."""
+        return {name: total.div_(num_tokens) for name, total in self.accumulators.items()}
+
+    @property
+    def decisions(self) -> dict[str, Any]:
+        """What the batches so far have decided: the paths, and the parameters that none of them used."""
+        return {"paths": self.paths, "unverified": sorted(self._unverified)}
+
+    @decisions.setter
+    def decisions(self, decisions: dict[str, Any]) -> None:
+        self.paths = {name: Path(path) for name, path in decisions["paths"].items()}
+        self._unverified = set(decisions["unverified"])
+
+    def _add_batched(self, batch: Batch) -> None:
+        size = len(batch["labels"])
+        with BatchedBackward(self._model, self._parameters, self.accumulators, size, self._statistic) as batched:
+            total_gradients = batched.backward(self._objective(self._model, batch), self._unverified)
+        if late := [name for name, gradient in total_gradients.items() if gradient.any()]:
+            for name in late:
+                self.accumulators[name].zero_()
+            self._add_by_example(batch, late)
+            self._take_examples_one_by_one(f"'{late[0]}' was not in use in the first batch")
+
+    def _add_by_example(self, batch: Batch, names: Iterable[str]) -> None:
+        parameters = {name: self._parameters[name] for name in names}
+        add_by_example(self.accumulators, parameters, self._model, batch, self._objective, self._statistic)
+
+    def _choose_paths(self, batch: Batch) -> None:
+        """Compare both ways on two examples, in the accumulators themselves, which are zero before and after."""
+        counts = (batch["labels"].flatten(1) if batch["labels"].dim() > 1 else batch["labels"][:, None]) != IGNORED
+        if len(counts) == 1:
+            self._take_examples_one_by_one(None)
+            return
+        two = counts.sum(1).topk(2).indices
+        pair = {key: value[two.to(value.device)] for key, value in batch.items()}
+        self._add_by_example(pair, self._parameters)
+        expected = self._take_marginals()
+        self._unverified = {name for name, marginals in expected.items() if not marginals.any()}
+        try:
+            self._add_batched(pair)
+        except Exception as error:  # the other way succeeded, so whatever this is, it is no reason to stop
+            self._take_marginals()
+            self._take_examples_one_by_one(f"the batched pass failed with {type(error).__name__}: {error}")
+            return
+        got = self._take_marginals()
+        epsilon = max(torch.finfo(p.dtype).eps for p in [*self._parameters.values(), torch.empty(0)])
+        round_off = 4 * epsilon * max(marginals.max() for marginals in expected.values())
+        for name, marginals in expected.items():
+            if not (got[name] - marginals).abs().max() <= 3 * epsilon**0.5 * marginals.max() + round_off:
+                self._take_examples_one_by_one(f"'{name}' differs in the batched pass")
+                return
+        owners = {p: module for module in self._model.modules() for p in module.parameters(recurse=False)}
+        self.paths = {name: path_of(owners[p]) for name, p in self._parameters.items()}
+
+    def _take_examples_one_by_one(self, reason: str | None) -> None:
+        if reason is not None:
+            logger.warning(f"Each example gets a backward pass of its own, which is exact and slower: {reason}")
+        self.paths = dict.fromkeys(self._parameters, Path.EXAMPLE)
+
+    def _take_marginals(self) -> dict[str, Tensor]:
+        """Return the sums over rows and over columns of each accumulator, in units of a gradient, and zero it."""
+        taken = {}
+        for name, total in self.accumulators.items():
+            matrix = total.reshape(len(total), -1) if total.dim() else total.reshape(1, 1)
+            marginals = torch.cat([matrix.sum(0), matrix.sum(1)])
+            taken[name] = marginals.sqrt() if self._statistic is Statistic.SQUARE else marginals
+            total.zero_()
+        return taken
+
+
+def add_by_example(
+    sums: Mapping[str, Tensor],
+    parameters: Mapping[str, nn.Parameter],
+    model: nn.Module,
+    batch: Batch,
+    objective: Objective,
+    statistic: Statistic,
+) -> None:
+    r"""Add a batch's statistic with one backward pass an example: the slow twin of `BatchedBackward`.
+
+        sums_i += \sum_{b=1}^{B} f(d objective_b / d w_i)
+
+    Args:
+        sums: by parameter name, changed in place.
+        parameters: those to differentiate with respect to.
+        model: unwrapped.
+        batch: tensors with B examples along their first dimension.
+        objective: maps model and batch to one scalar per example.
+        statistic: `f`.
+    """
+
+    def add_and_drop(name: str, gradient: Tensor) -> Tensor:
+        """So that the gradients of one parameter only are held at a time."""
+        statistic.add(sums[name], gradient)
+        return gradient.new_zeros(()).expand_as(gradient)
+
+    hooks = [p.register_hook(partial(add_and_drop, name)) for name, p in parameters.items()]
+    try:
+        for example in examples_of(batch):
+            torch.autograd.grad(objective(model, example).sum(), list(parameters.values()), allow_unused=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _pieces(batch: Batch) -> Iterator[Batch]:
+    """Split a batch on the CPU, where a pass over many tokens leaves the caches."""
+    labels, size = batch["labels"], len(batch["labels"])
+    if labels.device.type == "cpu":
+        tokens = max(value[0].numel() for value in batch.values() if not value.is_floating_point())
+        size = max(1, _TOKENS_AT_A_TIME_ON_CPU // tokens)
+    pieces = {key: value.split(size) for key, value in batch.items()}
+    yield from (dict(zip(pieces, values, strict=True)) for values in zip(*pieces.values(), strict=True))
 
 
 def zeros_like_parameters(model: nn.Module) -> dict[str, Tensor]:
     """Return a zero accumulator a trainable parameter: float64 for float64 parameters, else float32."""
     return {
-        name: torch.zeros_like(p, dtype=torch.float64 if p.dtype == torch.float64 else torch.float32)
+        name: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
         for name, p in trainable_parameters(model).items()
     }
 
@@ -37,30 +201,3 @@ def examples_of(batch: Batch) -> Iterator[Batch]:
     """Split a batch of B examples into B batches of one."""
     size = len(batch["labels"])
     yield from ({key: value[i : i + 1] for key, value in batch.items()} for i in range(size))
-
-
-def add_gradient_statistic_reference(
-    sums: dict[str, Tensor], model: nn.Module, batch: Batch, objective: Objective, statistic: Statistic
-) -> None:
-    r"""Add the batch's statistic to `sums`, one backward pass an example.
-
-        sums_i += \sum_{b=1}^{B} f(d objective_b / d w_i),      f(g) = g^2 or |g|
-
-    The function is applied to each EXAMPLE's gradient. Squaring the gradient of a batch's mean instead shrinks a
-    noise-dominated Fisher information by the batch size.
-
-    Args:
-        sums: accumulators of `zeros_like_parameters`, changed in place.
-        model: in the mode (train or eval) to differentiate in; `p.grad` is neither read nor written.
-        batch: tensors with B examples along their first dimension.
-        objective: maps model and batch to one scalar per example.
-        statistic: `f`.
-    """
-    parameters = trainable_parameters(model)
-    for example in examples_of(batch):
-        value = objective(model, example).sum()
-        gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
-        for name, gradient in dict(zip(parameters, gradients, strict=True)).items():
-            if gradient is not None:
-                gradient = gradient.to(sums[name].dtype)
-                sums[name] += gradient.square() if statistic is Statistic.SQUARE else gradient.abs()

@@ -1,17 +1,24 @@
-"""Label sources and the per-token negative log-likelihood of labels, masked and shifted.
+"""Which label each position predicts, where the label comes from, and its negative log-likelihood.
 
-Shapes: B examples, T positions, V vocabulary entries, N = B*T positions or those of them that count.
+Shapes: B examples, T positions, V vocabulary entries or classes, N positions that count. A classifier has one position
+an example: its logits are [B, V], its labels [B].
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from transformers import PreTrainedModel
 from transformers.utils import ExplicitEnum
 
 IGNORED = -100
 """The label of a position that does not count, as everywhere in transformers."""
+_CAUSAL_LOSSES = (None, "ForCausalLM", "ForConditionalGeneration")
+"""The losses of transformers that shift labels; None is what classes such as `GPT2LMHeadModel` have."""
+_ROWS_AT_A_TIME = 128
 
 
 class LabelSource(ExplicitEnum):
@@ -27,42 +34,74 @@ class LabelSource(ExplicitEnum):
     """A label drawn from the model's own distribution at each position: an unbiased estimate of the true Fisher."""
 
 
-def next_token_pairs(logits_BTV: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Pair each position's logits with the label one position later, as causal models do.
+def predicts_next_token(model: nn.Module) -> bool:
+    """Tell whether the logits of a position predict the label of the next one, as in decoder-only language models.
 
-    Returns:
-        Logits [B, T-1, V] in at least float32 and labels [B, T-1].
+    Encoder-decoders, masked language models and classifiers of tokens predict the label at the same position.
+    A module that neither is nor contains a model of transformers counts as a decoder-only one.
     """
-    logits_BTV = logits_BTV[:, :-1]
-    if logits_BTV.dtype in (torch.float16, torch.bfloat16):
-        logits_BTV = logits_BTV.float()
-    return logits_BTV, labels_BT[:, 1:]
+    known = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
+    return known is None or (not known.config.is_encoder_decoder and known.loss_type in _CAUSAL_LOSSES)
 
 
-def draw_labels(logits_BTV: Tensor, labels_BT: Tensor, source: LabelSource, generator: torch.Generator) -> Tensor:
+def next_tokens(labels_BT: Tensor) -> Tensor:
+    """Return the label that each position predicts where it predicts the next one; the last predicts none."""
+    return pad(labels_BT[:, 1:], (0, 1), value=IGNORED)
+
+
+def draw_labels(logits: Tensor, labels: Tensor, source: LabelSource, uniforms: Tensor | None = None) -> Tensor:
     """Replace the labels that count by labels of `source`; ignored positions stay ignored.
 
     Args:
-        logits_BTV: logits that predict `labels_BT`, position by position (already shifted).
-        labels_BT: the data's labels; `-100` marks positions that do not count.
+        logits: logits that predict `labels`, position by position.
+        labels: the data's labels; `-100` marks positions that do not count.
         source: where the labels come from.
-        generator: draws the sampled labels, on the CPU so that every device draws the same.
+        uniforms: a number in [0, 1) for each label, where they are sampled: the quantile of the label drawn.
 
     Returns:
-        Labels [B, T], outside autograd.
+        Labels, outside autograd.
     """
     if source is LabelSource.GROUND_TRUTH:
-        return labels_BT
-    counts_BT = labels_BT != IGNORED
-    logits_NV = logits_BTV.detach()[counts_BT]
+        return labels
+    counts = labels != IGNORED
+    logits_NV = logits.detach()[counts]
     if source is LabelSource.PREDICTED:
-        labels_N = logits_NV.argmax(-1)
+        drawn_N = logits_NV.argmax(-1)
     else:
-        labels_N = torch.multinomial(logits_NV.softmax(-1).cpu(), 1, generator=generator).squeeze(1)
-    return labels_BT.masked_scatter(counts_BT, labels_N.to(labels_BT.device))
+        assert uniforms is not None
+        pieces = zip(logits_NV.split(_ROWS_AT_A_TIME), uniforms[counts].split(_ROWS_AT_A_TIME), strict=True)
+        drawn_N = torch.cat([_quantiles(logits_nV, u_n) for logits_nV, u_n in pieces])
+    return labels.masked_scatter(counts, drawn_N)
 
 
-def token_nll(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
-    """Return `-log p(label)` in nats at each position, 0 where the label is ignored: a tensor [B, T]."""
-    nll_N = cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED, reduction="none")
-    return nll_N.view(labels_BT.shape)
+def _quantiles(logits_NV: Tensor, uniforms_N: Tensor) -> Tensor:
+    """Return the label at each quantile of the distribution."""
+    cumulative_NV = logits_NV.softmax(-1, dtype=uniforms_N.dtype).cumsum(-1)
+    threshold_N1 = uniforms_N[:, None] * cumulative_NV[:, -1:]
+    return torch.searchsorted(cumulative_NV, threshold_N1, right=True).squeeze(1).clamp(max=logits_NV.shape[1] - 1)
+
+
+def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return `-log p(label)` in nats at each position, 0 where it is ignored; in at least float32."""
+    nll_N: Tensor = _TokenNLL.apply(logits.reshape(-1, logits.shape[-1]), labels.flatten())
+    return nll_N.view(labels.shape)
+
+
+class _TokenNLL(torch.autograd.Function):
+    """Cross entropy whose backward pass, `d nll / d logits = p - onehot`, reuses the memory of the probabilities."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, labels_N: Tensor) -> Tensor:
+        """Return `-log p(label)`, [N]."""
+        log_p_NV = logits_NV.log_softmax(-1, dtype=torch.promote_types(logits_NV.dtype, torch.float32))
+        counts_N, labels_N1 = labels_N != IGNORED, labels_N.clamp(min=0)[:, None]
+        ctx.save_for_backward(log_p_NV, labels_N1, counts_N)
+        ctx.logits_dtype = logits_NV.dtype
+        return -log_p_NV.gather(1, labels_N1).squeeze(1) * counts_N
+
+    @staticmethod
+    def backward(ctx: Any, gradient_N: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of the logits, [N, V]."""
+        log_p_NV, labels_N1, counts_N = ctx.saved_tensors
+        difference_NV = log_p_NV.exp_().scatter_add_(1, labels_N1, log_p_NV.new_full((1, 1), -1).expand_as(labels_N1))
+        return difference_NV.mul_((gradient_N * counts_N)[:, None]).to(ctx.logits_dtype), None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from transformers import PreTrainedModel
 
 
 @contextmanager
@@ -32,3 +33,17 @@ def in_full_precision(model: nn.Module) -> Iterator[None]:
     finally:
         if wrapped is not None:
             model.forward = wrapped
+
+
+@contextmanager
+def without_cache(model: nn.Module) -> Iterator[None]:
+    """Keep the models of transformers inside from copying keys and values into a cache that nobody reads."""
+    configs = {id(module.config): module.config for module in model.modules() if isinstance(module, PreTrainedModel)}
+    before = [(config, config.use_cache) for config in configs.values() if "use_cache" in config.to_dict()]
+    for config, _ in before:
+        config.use_cache = False
+    try:
+        yield
+    finally:
+        for config, use_cache in before:
+            config.use_cache = use_cache

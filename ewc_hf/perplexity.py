@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .batching import pad_examples
-from .labels import IGNORED, next_token_pairs, token_nll
-from .modes import evaluating
+from .labels import IGNORED, next_tokens, token_nll
+from .modes import evaluating, without_cache
+from .params import unwrap
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def evaluate_perplexity(
     num_tokens = np.zeros(len(documents), dtype=np.int64)
     with (
         evaluating(model),
+        without_cache(model),
         torch.no_grad(),
         tqdm(total=len(windows), desc="perplexity", unit="window", disable=not progress) as bar,
     ):
@@ -161,10 +163,9 @@ def _window_nll(model: nn.Module, batch: list[tuple[int, list[int], int]]) -> li
     for _, tokens, scored in batch:
         examples.append({"input_ids": tokens, "labels": [IGNORED] * (len(tokens) - scored) + tokens[-scored:]})
     device = next(model.parameters()).device
-    inputs: dict[str, Tensor] = {key: value.to(device) for key, value in pad_examples(examples).items()}
-    labels_BT = inputs.pop("labels")
-    logits_BTV, labels_BT = next_token_pairs(model(**inputs).logits, labels_BT)
-    return token_nll(logits_BTV, labels_BT).cpu().sum(dim=1, dtype=torch.float64).tolist()
+    inputs: dict[str, Tensor] = {key: value.to(device) for key, value in pad_examples(examples, unwrap(model)).items()}
+    labels_BT = next_tokens(inputs.pop("labels"))
+    return token_nll(model(**inputs).logits, labels_BT).cpu().sum(dim=1, dtype=torch.float64).tolist()
 
 
 def _summarize(documents: list[DocumentScore], seed: int) -> PerplexityResult:

@@ -85,7 +85,7 @@ def read_checkpoint(folder: Path, names: list[str]) -> Tensors | None:
     """
     single, index = folder / "model.safetensors", index_path(folder, "model")
     if single.is_file():
-        with _open(single) as file:
+        with open_safetensors(single) as file:
             weight_map = dict.fromkeys(file.keys(), single.name)
     elif index.is_file():
         weight_map = _read_weight_map(index)
@@ -122,7 +122,12 @@ def _read_weight_map(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _open(path: Path) -> safe_open:
+def open_safetensors(path: Path) -> safe_open:
+    """Open a safetensors file, to be used in a `with` statement.
+
+    Raises:
+        ValueError: it is not one.
+    """
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
@@ -132,7 +137,7 @@ def _open(path: Path) -> safe_open:
 def _read(folder: Path, weight_map: dict[str, str]) -> Tensors:
     tensors: Tensors = {}
     for filename in dict.fromkeys(weight_map.values()):
-        with _open(folder / filename) as file:
+        with open_safetensors(folder / filename) as file:
             stored = set(file.keys())
             for name in (name for name, location in weight_map.items() if location == filename):
                 if name not in stored:

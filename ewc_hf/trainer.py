@@ -73,6 +73,7 @@ class EWCMixin(_SomeTrainer):
             if not isinstance(consolidation, Consolidation):
                 consolidation = Consolidation.from_pretrained(consolidation)
             require_matching_model(consolidation, self.model)
+            consolidation.own_anchor()
             self.add_callback(_PenaltyCallback(self, consolidation))
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -4,6 +4,7 @@ Shapes: T positions of one example, V vocabulary entries.
 """
 
 import copy
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ IGNORED = -100
 
 def fisher(model, examples, labels="ground_truth", seed=0):
     """`sum_examples (d log p(labels) / dw)^2 / number of label tokens`; `examples` in the order they are drawn in."""
-    draws = torch.Generator().manual_seed(seed)
+    order = {id(example): number for number, example in enumerate(examples)}
 
     def log_probability(twin, example):
+        draws = torch.Generator().manual_seed((seed << 32) + order[id(example)])
         logits_TV, targets_T = _logits_and_targets(twin, example)
         log_p_TV = logits_TV - torch.log(torch.exp(logits_TV).sum(-1, keepdim=True))
         chosen_T = _labels(log_p_TV.detach(), targets_T, labels, draws)
@@ -36,6 +38,17 @@ def mas(model, examples, output="probabilities"):
         return (logits_TV[_counted(targets_T)] ** 2).sum()
 
     return _per_token(model, examples, squared_norm, lambda gradient: abs(gradient))
+
+
+def fisher_of(model, examples, num_labels, logits_of):
+    """Fisher of any model: `logits_of(twin, example)` gives logits [T, V] and the labels [T] that they predict."""
+
+    def log_probability(twin, example):
+        logits_TV, labels_T = logits_of(twin, example)
+        log_p_TV = logits_TV - torch.log(torch.exp(logits_TV).sum(-1, keepdim=True))
+        return log_p_TV[range(len(labels_T)), labels_T].sum()
+
+    return _per_label(model, examples, log_probability, lambda gradient: gradient * gradient, num_labels)
 
 
 def squared_batch_gradient(model, examples):
@@ -103,12 +116,16 @@ def adam_step(gradients, lr, beta2, eps, amsgrad=False):
 
 
 def _per_token(model, examples, objective, statistic):
+    return _per_label(model, examples, objective, statistic, label_tokens(examples))
+
+
+def _per_label(model, examples, objective, statistic, num_labels):
     twin = copy.deepcopy(model).eval()
     sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in _held(twin).items()}
     for example in examples:
         for name, gradient in _gradients(twin, objective(twin, example)).items():
             sums[name] += statistic(gradient.double())
-    return {name: total / label_tokens(examples) for name, total in sums.items()}
+    return {name: total / num_labels for name, total in sums.items()}
 
 
 def _held(model):
@@ -142,9 +159,12 @@ def _labels(log_p_TV, targets_T, source, draws):
         return targets_T
     if source == "predicted":
         return log_p_TV.argmax(-1)
-    counted, drawn_T = _counted(targets_T), targets_T.clone()
-    drawn_T[counted] = torch.multinomial(log_p_TV.exp()[counted], 1, generator=draws)[:, 0]
-    return drawn_T
+    uniforms_T = torch.rand(len(targets_T), generator=draws, dtype=torch.float64).tolist()
+    drawn = []
+    for p_V, u in zip(log_p_TV.exp().tolist(), uniforms_T, strict=True):
+        cumulative = list(accumulate(p_V))
+        drawn.append(next(v for v, c in enumerate(cumulative) if c > u * cumulative[-1]))
+    return torch.tensor(drawn)
 
 
 def _numbers(*tensors):

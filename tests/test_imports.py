@@ -14,8 +14,9 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 LEVELS = (
     "arguments files memory modes params version",
     "labels shards",
-    "anchor batching text",
-    "consolidation",
+    "anchor batching contributions text",
+    "calls consolidation",
+    "batched",
     "gradients",
     "step_size",
     "penalty",

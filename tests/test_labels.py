@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
-from ewc_hf.labels import IGNORED, LabelSource, draw_labels, next_token_pairs, token_nll
+from ewc_hf.labels import IGNORED, LabelSource, draw_labels, next_tokens, token_nll
 
 
 @pytest.fixture
@@ -14,15 +15,32 @@ def logits_BTV():
 LABELS_BT = torch.tensor([[3, 1, IGNORED, 2, 0], [IGNORED, 6, 5, IGNORED, IGNORED]])
 
 
-def test_each_label_is_paired_with_the_position_before_it(logits_BTV):
-    logits, labels = next_token_pairs(logits_BTV, LABELS_BT)
-    assert torch.equal(logits, logits_BTV[:, :4])
-    assert labels.tolist() == [[1, IGNORED, 2, 0], [6, 5, IGNORED, IGNORED]]
+def test_each_position_predicts_the_next_token():
+    assert next_tokens(LABELS_BT).tolist() == [[1, IGNORED, 2, 0, IGNORED], [6, 5, IGNORED, IGNORED, IGNORED]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_logits_become_float32(logits_BTV, dtype):
-    assert next_token_pairs(logits_BTV.to(dtype), LABELS_BT)[0].dtype == torch.float32
+def test_half_precision_logits_cost_float32_nats(logits_BTV, dtype):
+    logits_BTV = logits_BTV.to(dtype)
+    got = token_nll(logits_BTV, LABELS_BT)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, token_nll(logits_BTV.float(), LABELS_BT), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", ["tokens", "classes"])
+def test_the_gradient_of_the_nll(logits_BTV, shape):
+    logits, labels = (logits_BTV, LABELS_BT) if shape == "tokens" else (logits_BTV[:, 0], LABELS_BT[:, 0])
+    weights = torch.randn(labels.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients = []
+    for nll in (token_nll, _cross_entropy):
+        leaf = logits.clone().requires_grad_()
+        gradients += torch.autograd.grad((nll(leaf * 2, labels) * weights).sum(), leaf)
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+
+
+def _cross_entropy(logits, labels):
+    nll = cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.flatten(), ignore_index=-100, reduction="none")
+    return nll.view(labels.shape)
 
 
 def test_nll_is_zero_where_the_label_does_not_count(logits_BTV):
@@ -36,7 +54,7 @@ def test_nll_is_zero_where_the_label_does_not_count(logits_BTV):
 
 @pytest.mark.parametrize("source", LabelSource)
 def test_labels_that_do_not_count_stay_so(logits_BTV, source):
-    drawn_BT = draw_labels(logits_BTV, LABELS_BT, source, torch.Generator().manual_seed(0))
+    drawn_BT = draw_labels(logits_BTV, LABELS_BT, source, torch.rand(LABELS_BT.shape))
     assert torch.equal(drawn_BT == IGNORED, LABELS_BT == IGNORED)
     expected = {LabelSource.GROUND_TRUTH: LABELS_BT, LabelSource.PREDICTED: logits_BTV.argmax(-1)}
     if source in expected:
@@ -46,6 +64,7 @@ def test_labels_that_do_not_count_stay_so(logits_BTV, source):
 def test_sampled_labels_follow_the_models_distribution():
     logits_BTV = torch.tensor([[[0.0, 1.0, 2.0]]]).expand(1, 20000, 3)
     labels_BT = torch.zeros(1, 20000, dtype=torch.long)
-    drawn_BT = draw_labels(logits_BTV, labels_BT, LabelSource.SAMPLED, torch.Generator().manual_seed(0))
+    uniforms_BT = torch.rand(labels_BT.shape, generator=torch.Generator().manual_seed(0))
+    drawn_BT = draw_labels(logits_BTV, labels_BT, LabelSource.SAMPLED, uniforms_BT)
     frequencies = drawn_BT.flatten().bincount(minlength=3) / 20000
     torch.testing.assert_close(frequencies, logits_BTV[0, 0].softmax(-1), rtol=0, atol=0.02)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable
 
 import torch
 from datasets import Dataset
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
 from transformers.utils import ExplicitEnum
 
-from ..batching import Batch, Collator, Example, batches, sample_examples
+from ..batching import Collator, Example, batches, sample_examples
 from ..consolidation import NATS_PER_TOKEN, Consolidation
-from ..gradients import Statistic, add_gradient_statistic_reference, zeros_like_parameters
+from ..contributions import Statistic
+from ..gradients import GradientStatistics
 from ..labels import IGNORED, LabelSource
-from ..modes import evaluating, in_full_precision
+from ..modes import evaluating, in_full_precision, without_cache
 from ..params import trainable_parameters, unwrap
-from . import fisher, mas
+from . import fisher, mas, signal
+from .unfinished import UnfinishedEstimate
 
 
 class ImportanceMethod(ExplicitEnum):
@@ -28,6 +31,9 @@ class ImportanceMethod(ExplicitEnum):
 
     MAS = "mas"
     """Memory Aware Synapses."""
+
+    SIGNAL = "signal"
+    """Total absolute signal, which needs no gradient."""
 
 
 def estimate_importance(
@@ -41,80 +47,104 @@ def estimate_importance(
     data_collator: Collator | None = None,
     seed: int = 0,
     progress: bool = True,
+    resume_file: str | os.PathLike[str] | None = None,
 ) -> Consolidation:
     """Estimate how important each trainable weight is for what the model knows, from a sample of its training text.
 
         fisher:  Omega_i = sum_examples (d log p(labels of the example) / d w_i)^2 / number of label tokens
         mas:     Omega_i = sum_examples |d S / d w_i| / number of label tokens,   S = sum_positions ||softmax||^2
+        signal:  Omega_ij = |W_ij| * mean |input_j|
 
-    The model is run in eval mode without autocast and comes back as it was: mode, gradients and the global random
-    state are untouched. The importance is summed in float32 (float64 for float64 models).
+    A batch costs one forward and backward pass wherever that is exact, else one an example, as `metadata["paths"]`
+    tells; `signal` needs the forward pass only. The model is run in eval mode without autocast and comes back as it
+    was: mode, gradients and the global random state are untouched. Beside the importance, in float32 (float64 for
+    float64 models), no memory of the model's size is taken: the anchor is the model's own weights until it is saved or
+    handed to a trainer.
 
     Args:
-        model: a causal language model (any module whose output has `.logits` of shape [B, T, V]).
-        dataset: examples with `input_ids` and, where present, `attention_mask` and `labels`; padded or packed.
-        method: "fisher" or "mas".
+        model: a model of transformers, or any module whose result is logits or has `.logits`. The labels of
+            decoder-only models are shifted, those of others are not (`predicts_next_token`).
+        dataset: examples with the inputs of the model's `forward`, such as `input_ids` and `attention_mask`, and
+            `labels`, which default to the `input_ids` of decoder-only models; padded or packed.
+        method: "fisher", "mas" or "signal".
         labels: Fisher only: "ground_truth", "predicted" or "sampled".
         mas_output: MAS only: the output whose squared norm is taken, "probabilities" or "logits".
         num_examples: how many examples to sample.
-        batch_size: examples collated together; each has a forward and a backward pass of its own.
-        data_collator: makes a batch with `labels` of a list of examples; by default they are padded on the right and
-            every real token is a label.
+        batch_size: examples a batch; it changes speed and memory, not the estimate.
+        data_collator: makes a batch with `labels` of a list of examples; by default sequences are padded on the right
+            and, for decoder-only models, every real token is a label.
         seed: of the sample of examples and of sampled labels.
         progress: show a progress bar.
+        resume_file: where the unfinished estimate is written about once a minute. Where the file exists, the estimate
+            goes on from there, to the same bits; it is removed when all is done.
 
     Returns:
         The importance by parameter name, the model's weights as anchor, and metadata.
 
     Raises:
-        ValueError: unknown method or label source, an encoder-decoder, an empty dataset, one without a label token, a
-            batch without `input_ids` or `labels`, no trainable parameter, or an estimate that is not finite.
+        ValueError: unknown method or label source, an empty dataset, one without a label token, a batch without inputs
+            or `labels`, no trainable parameter, an estimate that is not finite, a layer whose signal is not known, or
+            a `resume_file` of another estimate.
     """
-    estimator, label_source, output = ImportanceMethod(method), LabelSource(labels), mas.MASOutput(mas_output)
-    if estimator is ImportanceMethod.FISHER:
-        objective = fisher.log_likelihood(label_source, torch.Generator().manual_seed(seed))
-        statistic, described = Statistic.SQUARE, {"labels": label_source.value, "unit": NATS_PER_TOKEN}
-    else:
-        objective = mas.squared_output_norm(output)
-        statistic, described = Statistic.ABSOLUTE, {"output": output.value, "unit": mas.UNIT}
-
+    chosen, label_source, output = ImportanceMethod(method), LabelSource(labels), mas.MASOutput(mas_output)
     model = unwrap(model)
-    if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
-        raise ValueError(f"expected a decoder-only language model, got the encoder-decoder {type(model).__name__}")
     parameters = trainable_parameters(model)
-    device = next(iter(parameters.values())).device
     examples = sample_examples(dataset, num_examples, seed)
-    sums = zeros_like_parameters(model)
-    num_tokens = 0
+    estimator: GradientStatistics | signal.AbsoluteSignals
+    if chosen is ImportanceMethod.FISHER:
+        estimator = GradientStatistics(model, fisher.log_likelihood(label_source), Statistic.SQUARE)
+        described = {"labels": label_source.value, "unit": NATS_PER_TOKEN}
+    elif chosen is ImportanceMethod.MAS:
+        estimator = GradientStatistics(model, mas.squared_output_norm(output), Statistic.ABSOLUTE)
+        described = {"output": output.value, "unit": mas.UNIT}
+    else:
+        estimator, described = signal.AbsoluteSignals(model), {"unit": signal.UNIT}
+
+    identity = {"method": chosen.value, **described, "seed": seed, "batch_size": batch_size}
+    unfinished = UnfinishedEstimate(resume_file, estimator, parameters, examples, identity)
+    device = next(iter(parameters.values())).device
     with (
         evaluating(model),
         in_full_precision(model),
-        torch.enable_grad(),
+        without_cache(model),
+        torch.set_grad_enabled(chosen is not ImportanceMethod.SIGNAL),
         torch.autocast(device.type, enabled=False),
-        tqdm(total=len(examples), desc=f"importance ({estimator.value})", unit="example", disable=not progress) as bar,
+        tqdm(total=len(examples), desc=f"importance ({chosen.value})", unit="example", disable=not progress) as bar,
     ):
-        for batch in batches(examples, batch_size, data_collator, device):
-            num_tokens += _count_labels(batch)
-            add_gradient_statistic_reference(sums, model, batch, objective, statistic)
+        bar.update(unfinished.num_examples)
+        start, first_token = time.perf_counter(), unfinished.num_tokens
+        for batch in batches(examples[unfinished.num_examples :], batch_size, data_collator, model):
+            if chosen is ImportanceMethod.FISHER and label_source is LabelSource.SAMPLED:
+                batch["uniforms"] = _uniforms(batch["labels"], unfinished.num_examples, seed)
+            estimator.add(batch)
+            unfinished.advance(len(batch["labels"]), int((batch["labels"] != IGNORED).sum()))
             bar.update(len(batch["labels"]))
-    if num_tokens == 0:
+            tokens_a_second = (unfinished.num_tokens - first_token) / (time.perf_counter() - start)
+            bar.set_postfix_str(f"{tokens_a_second:,.0f} tokens/s")
+    if unfinished.num_tokens == 0:
         raise ValueError(
             f"expected at least one label token, got none in {len(examples)} examples: every label is {IGNORED} or "
             "every example is shorter than two tokens; check the labels and the attention mask"
         )
-    for total in sums.values():
-        total /= num_tokens
-    return Consolidation.create(
-        importance=sums,
-        anchor={name: p.detach().clone() for name, p in parameters.items()},
-        method=estimator.value,
+    consolidation = Consolidation.create(
+        importance=estimator.importance(unfinished.num_tokens),
+        anchor={name: p.detach() for name, p in parameters.items()},
+        anchor_is_borrowed=True,
+        method=chosen.value,
         num_examples=len(examples),
-        num_tokens=num_tokens,
+        num_tokens=unfinished.num_tokens,
         seed=seed,
+        paths={name: path.value for name, path in estimator.paths.items()},
         **described,
     )
+    unfinished.remove()
+    return consolidation
 
 
-def _count_labels(batch: Batch) -> int:
-    """Count the tokens that the model is asked to predict: the first position of an example predicts nothing."""
-    return int((batch["labels"][:, 1:] != IGNORED).sum())
+def _uniforms(labels: Tensor, first_example: int, seed: int) -> Tensor:
+    """Return a number in [0, 1) for each label, which depends on the seed, its example and its position only."""
+    rows = []
+    for example, row in enumerate(labels, start=first_example):
+        generator = torch.Generator().manual_seed((seed << 32) + example)
+        rows.append(torch.rand(row.shape, generator=generator, dtype=torch.float64))
+    return torch.stack(rows).to(labels.device)

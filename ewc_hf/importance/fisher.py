@@ -1,4 +1,4 @@
-"""Fisher information of a language model's labels, diagonal, per example.
+"""Fisher information of a model's labels, diagonal, per example.
 
     Omega_i = sum_examples (d log p(labels of the example) / d w_i)^2 / number of label tokens
 
@@ -9,26 +9,23 @@ Kutalev & Lapina 2021 (arXiv 2109.10021), section 2.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from ..batching import Batch
+from ..batching import Batch, logits_of
 from ..gradients import Objective
-from ..labels import LabelSource, draw_labels, next_token_pairs, token_nll
+from ..labels import LabelSource, draw_labels, token_nll
 
 
-def log_likelihood(source: LabelSource, generator: torch.Generator) -> Objective:
+def log_likelihood(source: LabelSource) -> Objective:
     """Return the objective `log p(labels of the example)`, the sum over its label tokens, in nats.
 
     Args:
-        source: where the labels come from.
-        generator: draws the labels where they are sampled.
+        source: where the labels come from; sampled ones are the quantiles `batch["uniforms"]`.
     """
 
     def objective(model: nn.Module, batch: Batch) -> Tensor:
-        inputs = {key: value for key, value in batch.items() if key != "labels"}
-        logits_BTV, labels_BT = next_token_pairs(model(**inputs).logits, batch["labels"])
-        labels_BT = draw_labels(logits_BTV, labels_BT, source, generator)
-        return -token_nll(logits_BTV, labels_BT).sum(dim=1)
+        logits = logits_of(model, batch)
+        labels = draw_labels(logits, batch["labels"], source, batch.get("uniforms"))
+        return -token_nll(logits, labels).view(len(labels), -1).sum(1)
 
     return objective

@@ -9,12 +9,13 @@ Source: Aljundi et al. 2018, "Memory Aware Synapses", eq. 3 with the squared L2 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from transformers.utils import ExplicitEnum
 
-from ..batching import Batch
+from ..batching import Batch, logits_of
 from ..gradients import Objective
-from ..labels import IGNORED, next_token_pairs
+from ..labels import IGNORED
 
 UNIT = "squared output norm per token"
 
@@ -37,11 +38,10 @@ def squared_output_norm(output: MASOutput) -> Objective:
     """
 
     def objective(model: nn.Module, batch: Batch) -> Tensor:
-        inputs = {key: value for key, value in batch.items() if key != "labels"}
-        output_BTV, labels_BT = next_token_pairs(model(**inputs).logits, batch["labels"])
-        if output is MASOutput.PROBABILITIES:
-            output_BTV = output_BTV.softmax(-1)
-        norms_BT = output_BTV.square().sum(-1)
-        return norms_BT.masked_fill(labels_BT == IGNORED, 0).sum(dim=1)
+        logits = logits_of(model, batch)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        outputs = logits.softmax(-1) if output is MASOutput.PROBABILITIES else logits
+        norms = outputs.square().sum(-1).masked_fill(batch["labels"] == IGNORED, 0)
+        return norms.view(len(norms), -1).sum(1)
 
     return objective

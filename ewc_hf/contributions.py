@@ -1,0 +1,126 @@
+"""What one call of a module adds to its parameters' gradients, example by example, without holding them all at once.
+
+Shapes: B examples, T positions of an example, R rows and C columns of a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+_CHUNK = 1 << 20
+"""Elements of one example's gradient that are held at a time: few enough for a cache, enough for a matrix product."""
+
+
+class Statistic(Enum):
+    """What is summed over the examples' gradients."""
+
+    SQUARE = "square"
+    """`sum_examples g_example^2`, the Fisher information's."""
+
+    ABSOLUTE = "absolute"
+    """`sum_examples |g_example|`, that of Memory Aware Synapses."""
+
+    def add(self, total: Tensor, gradient: Tensor) -> None:
+        """Add `f` of one example's gradient to a total of the same shape, in place and in the total's dtype."""
+        gradient = gradient.to(total.dtype)
+        if self is Statistic.SQUARE:
+            total.addcmul_(gradient, gradient)
+        else:
+            total.add_(gradient.abs())
+
+    def of(self, gradient: Tensor) -> Tensor:
+        """Return `f(gradient)`."""
+        return gradient.square() if self is Statistic.SQUARE else gradient.abs()
+
+
+@dataclass(frozen=True)
+class OuterProducts:
+    """`gradient_b = left_b^T right_b`: of a weight that multiplies each position's input."""
+
+    left_BTR: Tensor
+    right_BTC: Tensor
+
+    def add_to(self, gradient: Tensor, example: int, first_row: int, beta: int) -> None:
+        """Write rows of one example's gradient: `gradient = beta * gradient + rows`."""
+        left_TR = self.left_BTR[example, :, first_row : first_row + len(gradient)]
+        gradient.addmm_(left_TR.T.to(gradient.dtype), self.right_BTC[example].to(gradient.dtype), beta=beta)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`gradient_b[index_bt] += values_bt`: of a table whose rows are looked up."""
+
+    index_BT: Tensor
+    values_BTC: Tensor
+
+    def add_to(self, gradient: Tensor, example: int, first_row: int, beta: int) -> None:
+        """Write rows of one example's gradient: `gradient = beta * gradient + rows`."""
+        if beta == 0:
+            gradient.zero_()
+        index_T = self.index_BT[example] - first_row
+        inside_T = (index_T >= 0) & (index_T < len(gradient))
+        gradient.index_add_(0, index_T[inside_T], self.values_BTC[example, inside_T].to(gradient.dtype))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Every example's gradient as it is, of a parameter small enough to hold B of: a tensor [B, *parameter]."""
+
+    gradients: Tensor
+
+    def add_to(self, gradient: Tensor, example: int, first_row: int, beta: int) -> None:
+        """Write rows of one example's gradient: `gradient = beta * gradient + rows`."""
+        if beta == 0:
+            gradient.zero_()
+        gradient += self.gradients[example, first_row : first_row + len(gradient)]
+
+
+Contribution = OuterProducts | Rows | Whole
+
+
+def add_statistic(
+    total: Tensor, contributions: Sequence[Contribution], num_examples: int, statistic: Statistic
+) -> None:
+    r"""Add `\sum_b f(\sum_calls contribution_b)` to `total`: first the sum over a parameter's calls, then `f`.
+
+    Args:
+        total: of the parameter's shape, changed in place; its dtype is the one summed in.
+        contributions: of every call that used the parameter in this batch.
+        num_examples: B.
+        statistic: `f`.
+    """
+    looked_up = [c for c in contributions if isinstance(c, Rows)]
+    whole = [c.gradients.to(total.dtype) for c in contributions if isinstance(c, Whole)]
+    if len(looked_up) == len(contributions):
+        _add_rows(total, looked_up, statistic)
+    elif len(whole) == len(contributions):
+        total += statistic.of(reduce(torch.add, whole)).sum(0)
+    else:
+        rows = max(1, _CHUNK // max(1, total[0].numel()))
+        buffer = torch.empty_like(total[:rows])
+        for first_row in range(0, len(total), rows):
+            chunk = total[first_row : first_row + rows]
+            gradient = buffer[: len(chunk)]
+            for example in range(num_examples):
+                for beta, contribution in enumerate(contributions):
+                    contribution.add_to(gradient, example, first_row, min(beta, 1))
+                statistic.add(chunk, gradient)
+
+
+def _add_rows(total: Tensor, contributions: Sequence[Rows], statistic: Statistic) -> None:
+    """Sum each example's values by row, then `f`, touching only rows that some example looked up."""
+    keys, values = [], []
+    for c in contributions:
+        example_B1 = torch.arange(len(c.index_BT), device=c.index_BT.device)[:, None]
+        keys.append((example_B1 * len(total) + c.index_BT).flatten())
+        values.append(c.values_BTC.flatten(0, 1))
+    unique, inverse = torch.cat(keys).unique(return_inverse=True)
+    gradients = total.new_zeros(len(unique), total.shape[1])
+    gradients.index_add_(0, inverse, torch.cat(values).to(total.dtype))
+    total.index_add_(0, unique % len(total), statistic.of(gradients))
