@@ -4,7 +4,7 @@ from .baselines import l2_to_start
 from .config import EWCConfig, EWCFields
 from .consolidation import Consolidation
 from .coupling import Coupling
-from .importance import estimate_importance
+from .importance import SynapticIntelligence, estimate_importance
 from .perplexity import PerplexityResult, evaluate_perplexity
 from .trainer import EWCMixin, EWCTrainer
 from .version import __version__
@@ -17,6 +17,7 @@ __all__ = [
     "EWCMixin",
     "EWCTrainer",
     "PerplexityResult",
+    "SynapticIntelligence",
     "__version__",
     "estimate_importance",
     "evaluate_perplexity",

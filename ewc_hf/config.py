@@ -6,8 +6,19 @@ import math
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
+from transformers.utils import ExplicitEnum
 
 from .coupling import Coupling
+
+
+class StateDtype(ExplicitEnum):
+    """The precision in which importance and anchor are held while a model is trained."""
+
+    FLOAT32 = "float32"
+    """As they were estimated: float32, for float64 models float64."""
+
+    BFLOAT16 = "bfloat16"
+    """Importance rounded to 8 significant bits; the anchor where that loses nothing, as of a bfloat16 checkpoint."""
 
 
 @dataclass
@@ -22,7 +33,7 @@ class EWCFields:
     importances have a unit and so a lambda of their own.
 
     Raises:
-        ValueError: lambda or alpha negative or not finite, or an unknown coupling.
+        ValueError: lambda or alpha negative or not finite, or an unknown coupling or dtype.
     """
 
     ewc_lambda: float = field(
@@ -41,6 +52,18 @@ class EWCFields:
         default=None,
         metadata={"help": "Coupling 'loss': alpha of the stabilization; by default each group's peak learning rate."},
     )
+    ewc_state_dtype: StateDtype | str = field(
+        default=StateDtype.FLOAT32,
+        metadata={"help": "'bfloat16' halves the importance, and the anchor where bfloat16 holds it without loss."},
+    )
+    ewc_offload: bool = field(
+        default=False,
+        metadata={"help": "Leave importance and anchor in the host's memory, from where each step reads them."},
+    )
+    ewc_synaptic: bool = field(
+        default=False,
+        metadata={"help": "Accrue Synaptic Intelligence while training, for `trainer.synaptic_consolidation()`."},
+    )
 
     def __post_init__(self) -> None:
         """Check the options, then let the training arguments check theirs."""
@@ -49,6 +72,7 @@ class EWCFields:
             if value is None or not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"expected {name} to be a finite number >= 0, got {value}; 0 switches it off")
         self.ewc_coupling = Coupling(self.ewc_coupling)
+        self.ewc_state_dtype = StateDtype(self.ewc_state_dtype)
         if isinstance(self, TrainingArguments):
             super().__post_init__()  # type: ignore[misc]
 

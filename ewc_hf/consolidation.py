@@ -122,6 +122,12 @@ class Consolidation:
             self.anchor = {name: weight.clone() for name, weight in self.anchor.items()}
             self.anchor_is_borrowed = False
 
+    def in_bfloat16(self) -> Consolidation:
+        """Return the importance in bfloat16, and those parts of the anchor that bfloat16 holds without loss."""
+        importance = {name: omega.bfloat16() for name, omega in self.importance.items()}
+        anchor = {name: w.bfloat16() if torch.equal(w.bfloat16().to(w), w) else w for name, w in self.anchor.items()}
+        return Consolidation(importance, anchor, self.metadata, self.anchor_is_borrowed)
+
     def _require_unmoved_anchor(self) -> None:
         if self.anchor_is_borrowed and fingerprint(self.anchor) != self.metadata["anchor"]["fingerprint"]:
             raise ValueError(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils import ExplicitEnum, logging
 
 from .consolidation import NATS_PER_TOKEN, Consolidation
@@ -43,8 +43,10 @@ class CoupledPenalty:
         coupling: Coupling,
         ewc_lambda: float,
         alphas: Sequence[float],
+        offload: bool = False,
+        fused: bool = False,
     ) -> None:
-        """Put importance and anchor beside the weights.
+        """Put importance and anchor beside the weights, in the dtypes they have.
 
         Args:
             consolidation: importance and anchor by parameter name.
@@ -53,6 +55,8 @@ class CoupledPenalty:
             coupling: how the penalty acts.
             ewc_lambda: lambda; for Fisher a pure number, one predicted nat of forgetting per nat of task loss.
             alphas: of each parameter group; read by the `loss` coupling.
+            offload: leave importance and anchor in the host's memory, from where each step reads them.
+            fused: whether `torch.compile` makes one kernel of a step.
 
         Raises:
             ValueError: `decoupled` with an optimizer whose step cannot be read, or one that steps no weight of the
@@ -61,17 +65,19 @@ class CoupledPenalty:
         if coupling is Coupling.DECOUPLED:
             require_readable_step(optimizer)
         self.alphas = list(alphas)
-        self._coupling, self._lambda = coupling, ewc_lambda
+        self._coupling, self._lambda, self._fused = coupling, ewc_lambda, fused
         self._predicts_nats = consolidation.metadata["unit"] == NATS_PER_TOKEN
         self._parameters = LocalParameters(model, optimizer)
         self._importance: Tensors = {}
         self._anchor: Tensors = {}
         for parameter in self._parameters:
             if parameter.name in consolidation.importance:
-                weight = parameter.weight
-                dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-                self._importance[parameter.name] = consolidation.importance[parameter.name].to(weight.device, dtype)
-                self._anchor[parameter.name] = consolidation.anchor[parameter.name].to(weight.device, weight.dtype)
+                weight, anchor = parameter.weight, consolidation.anchor[parameter.name]
+                if anchor.dtype.itemsize >= weight.dtype.itemsize:
+                    anchor = anchor.to(weight.dtype)
+                device = torch.device("cpu") if offload else weight.device
+                self._importance[parameter.name] = _placed(consolidation.importance[parameter.name], device)
+                self._anchor[parameter.name] = _placed(anchor, device)
                 if torch.finfo(weight.dtype).bits < 32:
                     logger.warning_once(
                         f"The weights are {weight.dtype}: pulls below their precision round away. "
@@ -95,7 +101,7 @@ class CoupledPenalty:
             for p in self._penalized():
                 if p.grad is not None:
                     anchor, omega, alpha = self._anchor[p.name], self._importance[p.name], self.alphas[p.group_index]
-                    add_penalty_gradient(p.grad, p.weight, anchor, omega, self._lambda, alpha, loss_scale)
+                    add_penalty_gradient(p.grad, p.weight, anchor, omega, self._lambda, alpha, loss_scale, self._fused)
 
     def pull(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """Take the proximal step, where the coupling is `decoupled`: a post-hook of the optimizer's step.
@@ -108,8 +114,8 @@ class CoupledPenalty:
             return
         for p in self._penalized():
             if p.grad is not None:
-                step = step_size(optimizer, p)
-                proximal_step(p.weight, self._anchor[p.name], self._importance[p.name], self._lambda, step)
+                anchor, omega, step = self._anchor[p.name], self._importance[p.name], step_size(optimizer, p)
+                proximal_step(p.weight, anchor, omega, self._lambda, step, self._fused)
 
     def values(self) -> dict[str, float]:
         """Return what is logged: the penalty and, where importance is in nats, the forgetting that it predicts."""
@@ -128,6 +134,12 @@ class CoupledPenalty:
 
     def _penalized(self) -> Iterator[LocalParameter]:
         return (p for p in self._parameters if p.name in self._importance)
+
+
+def _placed(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor; what stays in the host's memory beside a GPU is pinned, so that reading it does not wait."""
+    tensor = tensor.to(device)
+    return tensor.pin_memory() if device.type == "cpu" and torch.cuda.is_available() else tensor
 
 
 def require_matching_model(consolidation: Consolidation, model: nn.Module) -> None:

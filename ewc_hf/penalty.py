@@ -5,49 +5,64 @@ r"""The penalty of Elastic Weight Consolidation: its value, its gradient and its
 
 Source: Kirkpatrick et al. 2017, eq. 3 (plain); Kutalev & Lapina 2021 (arXiv 2109.10021), section 3 (stabilized).
 
-Each function works on one parameter, in place and in chunks: on the CPU they fit a cache, on accelerators they bound
-the memory. Each has a `_reference` twin that reads like its formula.
+Each function works on one parameter, in place and in chunks, which fit a cache or, where `torch.compile` fuses the
+kernel so that each number is read once, bound the memory. Each has a `_reference` twin that reads like its formula.
+
+The kernels divide by a compliance, the inverse of a strength. So they meet no overflow and no 0/0, whatever lambda:
+
+    lambda Omega / (1 + alpha lambda Omega) = 1 / (alpha + 1 / (lambda Omega))
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from .step_size import StepSize
 
-_CHUNK_ON_CPU = 1 << 16
-_CHUNK_ON_ACCELERATOR = 1 << 24
+_CHUNK = 1 << 18
+_FUSED_CHUNK = 1 << 24
 
 
 def displacement(weight: Tensor, anchor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return `w - w*` in `dtype`; both are compared as they are held, in the weight's own precision."""
+    """Return `w - w*` in `dtype`; the anchor is in the weight's dtype, or in a narrower one that holds it exactly."""
     return weight.to(dtype) - anchor.to(dtype)
 
 
-def saturate(strength: Tensor, alpha: float) -> Tensor:
-    """Return `x / (1 + alpha x)` in place of `x = strength`: 0 at 0, `1/alpha` at infinity, finite always."""
-    if alpha == 0:
-        return strength.clamp_(max=torch.finfo(strength.dtype).max)
-    return strength.reciprocal_().add_(alpha).reciprocal_()
+def chunks(weight: Tensor, *others: Tensor, fused: bool = False) -> Iterator[tuple[Tensor, ...]]:
+    """Yield views of equally many elements of each tensor, on the first one's device.
+
+    Tensors in different orders of memory come whole.
+    """
+    tensors = (weight, *others)
+    if all(tensor.is_contiguous() for tensor in tensors):
+        size = _FUSED_CHUNK if fused else _CHUNK
+        for pieces in zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True):
+            yield tuple(piece.to(weight.device, non_blocking=True) for piece in pieces)
+    else:
+        yield tuple(tensor.to(weight.device) for tensor in tensors)
 
 
 def penalty_value(weight: Tensor, anchor: Tensor, importance: Tensor, ewc_lambda: float, alpha: float) -> Tensor:
-    """Return `lambda/2 sum Omega / (1 + alpha lambda Omega) (w - w*)^2`, a scalar of the importance's dtype.
+    """Return `lambda/2 sum Omega / (1 + alpha lambda Omega) (w - w*)^2`, a scalar, in float32 or float64.
 
     Args:
         weight: `w`, any shape.
-        anchor: `w*`, of the weight's shape and dtype.
-        importance: Omega, of the weight's shape, float32 or float64.
+        anchor: `w*`, of the weight's shape.
+        importance: Omega, of the weight's shape.
         ewc_lambda: lambda; 1 gives the quadratic form itself.
         alpha: a learning rate; 0 gives plain EWC.
     """
-    total = torch.zeros((), dtype=importance.dtype, device=weight.device)
-    for w, a, omega in _chunks(weight, anchor, importance):
-        coefficient = saturate(_scaled(omega, ewc_lambda), alpha)
-        total += coefficient.mul_(displacement(w, a, omega.dtype).square_()).sum()
+    dtype = _compute_dtype(weight, importance)
+    total = torch.zeros((), dtype=dtype, device=weight.device)
+    if ewc_lambda > 0:
+        inverse_lambda, alpha_tensor = _positive(1 / ewc_lambda, dtype), _positive(alpha, dtype)
+        for w, a, omega in chunks(weight, anchor, importance):
+            compliance = inverse_lambda / omega.to(dtype) + alpha_tensor
+            total += displacement(w, a, dtype).square_().div_(compliance).sum()
     return total / 2
 
 
@@ -63,25 +78,33 @@ def add_penalty_gradient(
     importance: Tensor,
     ewc_lambda: float,
     alpha: float,
-    loss_scale: float,
+    loss_scale: float = 1.0,
+    fused: bool = False,
 ) -> None:
     """Add `loss_scale * lambda Omega / (1 + alpha lambda Omega) (w - w*)` to the gradient, in place.
 
     Args:
         grad: the gradient of the scaled task loss, of the weight's shape.
         weight: `w`.
-        anchor: `w*`, of the weight's dtype.
-        importance: Omega, float32 or float64.
+        anchor: `w*`.
+        importance: Omega.
         ewc_lambda: lambda.
         alpha: a learning rate; 0 gives plain EWC. Under plain SGD with this learning rate the step is the
             backward-Euler step of the penalty, which never overshoots.
         loss_scale: what the loss was multiplied with (fp16), else 1.
+        fused: whether `torch.compile` makes one kernel of it.
     """
-    for g, w, a, omega in _chunks(grad, weight, anchor, importance):
-        coefficient = saturate(_scaled(omega, ewc_lambda), alpha)
-        if loss_scale != 1:
-            coefficient.mul_(loss_scale)
-        g.add_(coefficient.mul_(displacement(w, a, omega.dtype)))
+    if ewc_lambda > 0:
+        dtype = _compute_dtype(weight, importance)
+        scalars = _positive(1 / ewc_lambda / loss_scale, dtype), _positive(alpha / loss_scale, dtype)
+        kernel = _compiled(_gradient_kernel) if fused else _gradient_kernel
+        for g, w, a, omega in chunks(grad, weight, anchor, importance, fused=fused):
+            kernel(g, w, a, omega, *scalars)
+
+
+def _gradient_kernel(g: Tensor, w: Tensor, a: Tensor, omega: Tensor, inverse_lambda: Tensor, alpha: Tensor) -> None:
+    dtype = alpha.dtype
+    g.add_(displacement(w, a, dtype).div_(inverse_lambda / omega.to(dtype) + alpha))
 
 
 def penalty_gradient_reference(w: Tensor, anchor: Tensor, omega: Tensor, ewc_lambda: float, alpha: float) -> Tensor:
@@ -89,28 +112,48 @@ def penalty_gradient_reference(w: Tensor, anchor: Tensor, omega: Tensor, ewc_lam
     return ewc_lambda * omega / (1 + alpha * ewc_lambda * omega) * (w - anchor)
 
 
-def proximal_step(weight: Tensor, anchor: Tensor, importance: Tensor, ewc_lambda: float, step: StepSize) -> None:
+def proximal_step(
+    weight: Tensor, anchor: Tensor, importance: Tensor, ewc_lambda: float, step: StepSize, fused: bool = False
+) -> None:
     """Pull the weight towards its anchor in place: `w <- w + c (w* - w)`, `c = a lambda Omega / (1 + a lambda Omega)`.
 
     This minimizes `P(u) + (u - w)^2 / (2 a)` over `u`, so it cannot overshoot: `0 <= c <= 1` for every lambda.
 
     Args:
         weight: `w`, right after the optimizer's step.
-        anchor: `w*`, of the weight's dtype.
-        importance: Omega, float32 or float64.
+        anchor: `w*`.
+        importance: Omega.
         ewc_lambda: lambda.
         step: `a`, the optimizer's own step per unit of gradient.
+        fused: whether `torch.compile` makes one kernel of it.
     """
-    moments = () if step.second_moment is None else (step.second_moment,)
-    for w, a, omega, *moment in _chunks(weight, anchor, importance, *moments):
-        pull = _scaled(omega, ewc_lambda * step.numerator)
-        for v in moment:
-            pull.div_(v.to(omega.dtype).div(step.bias_correction).sqrt_().add_(step.eps))
-        coefficient = saturate(pull, alpha=1)
-        if w.dtype == coefficient.dtype:
-            w.lerp_(a, coefficient)
-        else:
-            w.copy_(torch.lerp(w.to(omega.dtype), a.to(omega.dtype), coefficient))
+    dtype = _compute_dtype(weight, importance)
+    strength = ewc_lambda * step.numerator
+    if strength < torch.finfo(dtype).tiny:
+        return
+    kernel = _compiled(_proximal_kernel) if fused else _proximal_kernel
+    if step.second_moment is None:
+        compliance = _positive(1 / strength, dtype)
+        for w, a, omega in chunks(weight, anchor, importance, fused=fused):
+            kernel(w, a, omega, compliance)
+    else:
+        slope = _positive(1 / (strength * step.bias_correction**0.5), dtype)
+        offset = _positive(step.eps / strength, dtype)
+        for w, a, omega, v in chunks(weight, anchor, importance, step.second_moment, fused=fused):
+            kernel(w, a, omega, offset, v, slope)
+
+
+def _proximal_kernel(w: Tensor, a: Tensor, omega: Tensor, offset: Tensor, *moment: Tensor) -> None:
+    """`c = Omega / (Omega + 1 / (a lambda))`, with `1 / (a lambda) = offset + slope sqrt(v)`."""
+    omega, compliance = omega.to(offset.dtype), offset
+    if moment:
+        v, slope = moment
+        compliance = v.to(offset.dtype).sqrt().mul_(slope).add_(offset)
+    coefficient = omega / (compliance + omega)
+    if w.dtype == a.dtype == coefficient.dtype:
+        w.lerp_(a, coefficient)
+    else:
+        w.copy_(torch.lerp(w.to(offset.dtype), a.to(offset.dtype), coefficient))
 
 
 def proximal_step_reference(w: Tensor, anchor: Tensor, omega: Tensor, ewc_lambda: float, a: Tensor) -> Tensor:
@@ -119,15 +162,16 @@ def proximal_step_reference(w: Tensor, anchor: Tensor, omega: Tensor, ewc_lambda
     return w + c * (anchor - w)
 
 
-def _scaled(importance: Tensor, factor: float) -> Tensor:
-    """Return `factor * Omega`; a factor past the dtype's range counts as its largest number, so 0 stays 0."""
-    return importance.mul(min(factor, torch.finfo(importance.dtype).max))
+@cache
+def _compiled(kernel: Callable[..., None]) -> Callable[..., None]:
+    return torch.compile(kernel, dynamic=True)
 
 
-def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield views of equally many elements of each tensor; a tensor that is not contiguous comes whole."""
-    if all(tensor.is_contiguous() for tensor in tensors):
-        size = _CHUNK_ON_CPU if tensors[0].device.type == "cpu" else _CHUNK_ON_ACCELERATOR
-        yield from zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True)
-    else:
-        yield tensors
+def _compute_dtype(weight: Tensor, importance: Tensor) -> torch.dtype:
+    return torch.promote_types(torch.promote_types(weight.dtype, importance.dtype), torch.float32)
+
+
+def _positive(number: float | Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a scalar that is neither zero nor infinite in `dtype`; a tensor, so that no kernel is compiled for it."""
+    limits = torch.finfo(dtype)
+    return torch.as_tensor(number, dtype=dtype).clamp(limits.tiny, limits.max)

@@ -38,6 +38,7 @@ _PROTOCOL = (
     "fp16",
     "ewc_stabilized",
     "ewc_alpha",
+    "ewc_state_dtype",
 )
 
 

@@ -22,7 +22,7 @@ class StepSize:
     Attributes:
         numerator: the learning rate, or under SGD `lr * (1 - dampening) / (1 - momentum)`.
         second_moment: Adam's running mean of squared gradients, of the weight's shape.
-        bias_correction: `1 - beta2^step`, a scalar on the weight's device.
+        bias_correction: `1 - beta2^step`, a scalar where the optimizer keeps `step`.
         eps: Adam's epsilon.
     """
 
@@ -62,7 +62,7 @@ def step_size(optimizer: optim.Optimizer, parameter: LocalParameter) -> StepSize
         return StepSize(learning_rate * (1 - group["dampening"]) / (1 - group["momentum"]))
     state = parameter.state
     second_moment = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
-    step = state["step"].to(second_moment.device, torch.promote_types(second_moment.dtype, torch.float32))
+    step = state["step"].to(torch.promote_types(second_moment.dtype, torch.float32))
     log_beta2 = math.log(group["betas"][1]) if group["betas"][1] > 0 else -math.inf
     return StepSize(
         numerator=learning_rate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,9 +12,10 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
 
-from .config import EWCFields
+from .config import EWCFields, StateDtype
 from .consolidation import Consolidation
 from .coupling import CoupledPenalty, Coupling, require_matching_model
+from .importance import SynapticIntelligence
 from .perplexity import evaluate_perplexity
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ class EWCMixin(_SomeTrainer):
         `log`, to add the penalty's value where it logs the training loss;
         `evaluation_loop`, to add the perplexity on retention text before callbacks see the metrics.
     Coupling `decoupled` is a hook after the optimizer's step, set when training begins.
+
+    With `ewc_synaptic=True`, whether there is a penalty or not, what the run learns can be remembered afterwards:
+    `synaptic_consolidation()` is the result of the callback `SynapticIntelligence`.
     """
 
     def __init__(
@@ -58,6 +63,9 @@ class EWCMixin(_SomeTrainer):
         self._ewc = self.args if isinstance(self.args, EWCFields) else EWCFields()
         self._penalty: CoupledPenalty | None = None
         self._step_hook: RemovableHandle | None = None
+        self._synaptic = SynapticIntelligence() if self._ewc.ewc_synaptic else None
+        if self._synaptic is not None:
+            self.add_callback(self._synaptic)
         self._retention_texts = dict(retention_texts or {})
         if self._retention_texts and self.processing_class is None:
             raise ValueError("expected a tokenizer for retention_texts, got None; pass `processing_class=tokenizer`")
@@ -74,6 +82,8 @@ class EWCMixin(_SomeTrainer):
                 consolidation = Consolidation.from_pretrained(consolidation)
             require_matching_model(consolidation, self.model)
             consolidation.own_anchor()
+            if self._ewc.ewc_state_dtype == StateDtype.BFLOAT16:
+                consolidation = consolidation.in_bfloat16()
             self.add_callback(_PenaltyCallback(self, consolidation))
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -107,6 +117,16 @@ class EWCMixin(_SomeTrainer):
                 output.metrics[f"eval_{name}_bits_per_byte"] = result.bits_per_byte
         return output
 
+    def synaptic_consolidation(self) -> Consolidation:
+        """Return what the last `train()` learned, with the weights as they are now as anchor.
+
+        Raises:
+            ValueError: `ewc_synaptic` is off, or no training has finished.
+        """
+        if self._synaptic is None:
+            raise ValueError("expected ewc_synaptic=True, got False; switch it on in the arguments and train again")
+        return self._synaptic.consolidation()
+
     def _couple_penalty(self, consolidation: Consolidation) -> None:
         """Couple the penalty to the model and optimizer of the run that begins or resumes."""
         options, optimizer = self._ewc, self.optimizer.optimizer
@@ -135,6 +155,8 @@ class EWCMixin(_SomeTrainer):
             Coupling(options.ewc_coupling),
             options.ewc_lambda,
             alphas,
+            options.ewc_offload,
+            fused=self.args.torch_compile or (self.args.device.type == "cuda" and find_spec("triton") is not None),
         )
         self._step_hook = optimizer.register_step_post_hook(self._penalty.pull)
 

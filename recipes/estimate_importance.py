@@ -6,6 +6,7 @@ accelerate launch recipes/estimate_importance.py --model gpt2 --text books.parqu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from accelerate import PartialState
@@ -34,9 +35,12 @@ class ImportanceArguments:
     mas_output: MASOutput = field(default=MASOutput.PROBABILITIES, metadata={"help": "MAS: whose norm is taken."})
     num_examples: int = field(default=512, metadata={"help": "Blocks of text to read."})
     block_size: int = field(default=128, metadata={"help": "Tokens a block."})
-    batch_size: int = field(default=8, metadata={"help": "Blocks collated together."})
+    batch_size: int = field(default=8, metadata={"help": "Blocks a forward and backward pass."})
     max_documents: int = field(default=200, metadata={"help": "Documents that the blocks are sampled from."})
     seed: int = field(default=0, metadata={"help": "Of the sample."})
+    resume: bool = field(
+        default=False, metadata={"help": "Go on where an interrupted run left off, to the same bits."}
+    )
 
 
 def main() -> None:
@@ -52,7 +56,11 @@ def main() -> None:
     texts = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
     blocks = pack(texts, tokenizer, args.block_size, column=args.column)
 
-    # 2. One pass over a sample of them.
+    # 2. One pass over a sample of them; about once a minute it writes how far it is.
+    output_dir = Path(args.model if args.output_dir is None else args.output_dir)
+    unfinished = output_dir / "ewc_unfinished.safetensors"
+    if not args.resume:
+        unfinished.unlink(missing_ok=True)
     consolidation = estimate_importance(
         model,
         blocks,
@@ -62,10 +70,11 @@ def main() -> None:
         num_examples=args.num_examples,
         batch_size=args.batch_size,
         seed=args.seed,
+        resume_file=unfinished,
     )
 
     # 3. Beside the checkpoint, which then holds the anchor, or with a copy of the anchor elsewhere.
-    consolidation.save_pretrained(args.model if args.output_dir is None else args.output_dir)
+    consolidation.save_pretrained(output_dir)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tiny models of many architectures, built from their configurations, in float64 and with dropout where they have it."""
+"""Tiny models of many architectures, built from their configurations, in float64."""
 
 from contextlib import contextmanager
 from unittest.mock import patch

@@ -4,10 +4,13 @@ Shapes: T positions of one example, V vocabulary entries.
 """
 
 import copy
+from collections import defaultdict
 from itertools import accumulate
 
 import numpy as np
 import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 IGNORED = -100
 
@@ -51,6 +54,32 @@ def fisher_of(model, examples, num_labels, logits_of):
     return _per_label(model, examples, log_probability, lambda gradient: gradient * gradient, num_labels)
 
 
+def signal(model, examples, run):
+    """`|W_ij| * mean |input_j|`, and of a bias `mean |output_i|`; `run(twin, example)` gives logits, [1, ..., V]."""
+    twin, calls, signals, importance = copy.deepcopy(model).eval(), {}, defaultdict(list), defaultdict(int)
+    names = {p: name for name, p in _held(twin).items()}
+    for layer in twin.modules():
+        if any(p in names for p in layer.parameters(recurse=False)):
+            layer.register_forward_hook(lambda layer, x, y: calls.update({layer: (x[0].clone(), y.clone())}))
+    for example in examples:
+        with torch.no_grad():
+            logits = run(twin, example)
+        for layer, (x, y) in calls.items():
+            last = y.shape == logits.shape and torch.equal(y, logits)
+            if type(layer) in (nn.Conv2d, nn.BatchNorm2d):
+                x, y = x.movedim(1, -1), y.movedim(1, -1)
+            seen = {"weight": _multiplied(layer, x), "bias": torch.softmax(y, -1) if last else y}
+            for key, _ in layer.named_parameters(recurse=False):
+                signals[layer, key].append(abs(seen[key]).flatten(0, -2))
+    shapes = {nn.Linear: (1, -1), nn.Conv2d: (1, -1, 1, 1), nn.Embedding: (-1, 1), Conv1D: (-1, 1)}
+    for (layer, key), values in signals.items():
+        p, mean = layer.get_parameter(key), torch.cat(values).mean(0)
+        if p in names:
+            omega = mean if key == "bias" else abs(p.detach()) * mean.view(shapes.get(type(layer), -1))
+            importance[names[p]] = importance[names[p]] + omega
+    return importance
+
+
 def squared_batch_gradient(model, examples):
     """The common bug, `(d mean_examples log p / dw)^2` a batch of all examples, times examples per label token."""
     twin = copy.deepcopy(model).eval()
@@ -75,6 +104,23 @@ def kl_per_token(model, other, example):
     with torch.no_grad():
         log_p, log_q = (torch.log_softmax(_logits_and_targets(m, example)[0], -1) for m in (model, other))
         return (log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
+
+
+def synaptic_intelligence(steps, end=None, damping=0.1):
+    """`max(0, sum_steps -g (w_after - w_before) / ((w_end - w_start)^2 + damping))`, weight by weight.
+
+    Each step is a triple of gradient, weights before and weights after, all by name; the last one's are the end.
+    """
+    importance = {}
+    for name, start in steps[0][1].items():
+        accrued = [0.0] * start.numel()
+        for gradient, before, after in steps:
+            for i, (g, b, a) in enumerate(_numbers(gradient[name], before[name], after[name])):
+                accrued[i] += -g * (a - b)
+        pairs = zip(accrued, _numbers(start, (end or steps[-1][2])[name]), strict=True)
+        omega = [max(0.0, total / ((e - s) ** 2 + damping)) for total, (s, e) in pairs]
+        importance[name] = torch.tensor(omega, dtype=torch.float64).reshape(start.shape)
+    return importance
 
 
 def penalty_value(w, anchor, omega, ewc_lambda, alpha):
@@ -165,6 +211,21 @@ def _labels(log_p_TV, targets_T, source, draws):
         cumulative = list(accumulate(p_V))
         drawn.append(next(v for v, c in enumerate(cumulative) if c > u * cumulative[-1]))
     return torch.tensor(drawn)
+
+
+def _multiplied(layer, x):
+    """What the layer's weight multiplies, [..., channels]."""
+    match type(layer).__name__:
+        case "Embedding":
+            return nn.functional.one_hot(x, layer.num_embeddings).double()
+        case "LayerNorm":
+            centered = x - x.mean(-1, keepdim=True)
+            return centered / ((centered**2).mean(-1, keepdim=True) + layer.eps) ** 0.5
+        case "BatchNorm2d":
+            return (x - layer.running_mean) / (layer.running_var + layer.eps) ** 0.5
+        case "LlamaRMSNorm" | "Qwen3RMSNorm":
+            return x / ((x**2).mean(-1, keepdim=True) + layer.variance_epsilon) ** 0.5
+    return x
 
 
 def _numbers(*tensors):

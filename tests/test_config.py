@@ -6,6 +6,7 @@ import pytest
 from transformers import TrainingArguments
 
 from ewc_hf import Coupling, EWCConfig, EWCFields
+from ewc_hf.config import StateDtype
 
 
 def config(**options):
@@ -32,6 +33,11 @@ def test_an_unknown_coupling_names_the_known_ones(make):
         make(ewc_coupling="penalty")
 
 
+def test_an_unknown_dtype_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"int8 is not a valid .*'float32', 'bfloat16'"):
+        EWCFields(ewc_state_dtype="int8")
+
+
 @pytest.mark.parametrize("given", ["loss", Coupling.LOSS])
 def test_a_coupling_is_given_by_name_or_member(given):
     assert EWCFields(ewc_coupling=given).ewc_coupling is Coupling.LOSS
@@ -45,6 +51,9 @@ def test_the_fields_stand_alone():
         "ewc_coupling": Coupling.DECOUPLED,
         "ewc_stabilized": True,
         "ewc_alpha": None,
+        "ewc_state_dtype": StateDtype.FLOAT32,
+        "ewc_offload": False,
+        "ewc_synaptic": False,
     }
     assert not isinstance(fields, TrainingArguments)
 
@@ -72,6 +81,9 @@ def test_it_is_written_as_json():
         "ewc_coupling": "loss",
         "ewc_stabilized": True,
         "ewc_alpha": 0.1,
+        "ewc_state_dtype": "float32",
+        "ewc_offload": False,
+        "ewc_synaptic": False,
     }
 
 

@@ -165,3 +165,31 @@ def test_bfloat16_weights_start_without_a_penalty_and_with_a_warning(caplog):
     penalty = CoupledPenalty(consolidation, half, optim.SGD(half.parameters(), lr=LR), Coupling.LOSS, LAMBDA, [ALPHA])
     assert penalty.values()["ewc_penalty"] == 0
     assert "The weights are torch.bfloat16" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_bfloat16_state_keeps_the_anchor_where_it_loses_nothing(dtype):
+    """The anchor of a checkpoint that was stored in bfloat16 does, another one stays as it is."""
+    model = gpt2().to(dtype).float()
+    state = consolidation_of(model).in_bfloat16()
+    assert {omega.dtype for omega in state.importance.values()} == {torch.bfloat16}
+    assert state.anchor["transformer.wte.weight"].dtype == dtype
+    penalty = CoupledPenalty(state, model, optim.SGD(model.parameters(), lr=LR), Coupling.LOSS, LAMBDA, [ALPHA])
+    assert penalty.values()["ewc_penalty"] == 0
+
+
+@pytest.mark.parametrize("coupling", Coupling)
+def test_an_offloaded_state_gives_the_same(coupling):
+    """On the CPU the host's memory is the device's; that nothing is moved on a GPU cannot be seen here."""
+    moved = []
+    for offload in (False, True):
+        model = gpt2().float()
+        state, optimizer = consolidation_of(model), optim.SGD(model.parameters(), lr=LR)
+        for p in model.parameters():
+            p.data += 0.1
+            p.grad = torch.ones_like(p)
+        penalty = CoupledPenalty(state, model, optimizer, coupling, LAMBDA, [ALPHA], offload=offload)
+        penalty.add_gradient()
+        penalty.pull(optimizer, (), {})
+        moved.append([p.grad + p for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*moved, strict=True))

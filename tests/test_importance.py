@@ -10,7 +10,6 @@ from conftest import VOCAB, gpt2, llama
 from datasets import Dataset
 
 from ewc_hf import estimate_importance
-from ewc_hf.batching import batches, pad_examples
 
 FISHER = {f"fisher-{labels}": {"labels": labels} for labels in ("ground_truth", "predicted", "sampled")}
 MAS = {f"mas-{output}": {"method": "mas", "mas_output": output} for output in ("probabilities", "logits")}
@@ -265,23 +264,6 @@ def test_a_leftover_column_of_text_does_no_harm(model, packed):
     expected = estimate(model, packed).importance
     got = estimate(model, [{**example, "text": "as it was"} for example in packed]).importance
     assert_same(got, expected)
-
-
-def test_padding_marks_labels_and_mask(model):
-    batch = pad_examples([{"input_ids": [5, 6, 7]}, {"input_ids": [8], "labels": [9]}], model)
-    assert {key: value.tolist() for key, value in batch.items()} == {
-        "input_ids": [[5, 6, 7], [8, 0, 0]],
-        "attention_mask": [[1, 1, 1], [1, 0, 0]],
-        "labels": [[5, 6, 7], [9, -100, -100]],
-    }
-
-
-def test_batches_keep_every_example_in_order(model, ragged):
-    """Each label is at the position before its token, which predicts it."""
-    got = list(batches(ragged, 2, None, model))
-    assert [len(batch["labels"]) for batch in got] == [2, 2, 1]
-    predicted = [row[row != -100].tolist() for batch in got for row in batch["labels"]]
-    assert predicted == [example["input_ids"][1:] for example in ragged]
 
 
 def test_a_collator_makes_the_batches(model, packed):

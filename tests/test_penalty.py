@@ -1,12 +1,14 @@
 """The penalty's passes over memory against their formulas, and what no lambda may break."""
 
 import math
+import shutil
 
 import oracles
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._dynamo.utils import counters
 
 from ewc_hf import penalty
 from ewc_hf.penalty import (
@@ -31,7 +33,7 @@ def named(cases):
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """So that the small tensors here are larger than one chunk, and the last chunk is a short one."""
-    monkeypatch.setattr(penalty, "_CHUNK_ON_CPU", 4)
+    monkeypatch.setattr(penalty, "_CHUNK", 4)
 
 
 def draw(shape, dtype=torch.float64, seed=0):
@@ -108,6 +110,44 @@ def test_a_tensor_that_is_not_contiguous_gives_the_same():
     proximal_step(w, anchor, omega, LAMBDA, StepSize(LR, v))
     proximal_step(other_w, other_anchor, omega, LAMBDA, StepSize(LR, other_v))
     torch.testing.assert_close(other_w, w, rtol=1e-12, atol=0)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler on the CPU")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+def test_fused_kernels_equal_their_formulas_and_are_compiled_once_for_all_numbers():
+    """Sizes, learning rates and lambdas change from call to call; the first size, 1, and the dtypes are special."""
+    compiled_before = counters["stats"]["unique_graphs"]
+    for number, shape in enumerate([(1,), (5, 6), (7, 9), (700, 3)]):
+        w, anchor, omega, v = draw(shape)
+        ewc_lambda, lr = LAMBDA + number, LR / (1 + number)
+        grad = torch.zeros_like(w)
+        add_penalty_gradient(grad, w, anchor, omega, ewc_lambda, lr, 1.0 + number, fused=True)
+        expected = (1 + number) * penalty_gradient_reference(w, anchor, omega, ewc_lambda, lr)
+        torch.testing.assert_close(grad, expected, rtol=1e-12, atol=1e-14)
+        for step, a in {
+            StepSize(lr): torch.full_like(w, lr),
+            StepSize(lr, v, 0.3, 1e-8): lr / ((v / 0.3).sqrt() + 1e-8),
+        }.items():
+            pulled = w.clone()
+            proximal_step(pulled, anchor, omega, ewc_lambda, step, fused=True)
+            expected = proximal_step_reference(w, anchor, omega, ewc_lambda, a)
+            torch.testing.assert_close(pulled, expected, rtol=1e-12, atol=1e-14)
+    assert counters["stats"]["unique_graphs"] - compiled_before <= 6
+
+
+@pytest.mark.parametrize("narrow", ["importance", "importance and anchor"])
+def test_bfloat16_state_is_read_in_float32(narrow):
+    w, anchor, omega, v = (t.float() for t in draw((5, 6)))
+    omega, anchor = omega.bfloat16(), anchor.bfloat16() if "anchor" in narrow else anchor
+    grad, pulled = torch.zeros_like(w), w.clone()
+    add_penalty_gradient(grad, w, anchor, omega, LAMBDA, 0.05)
+    proximal_step(pulled, anchor, omega, LAMBDA, StepSize(LR, v, eps=1e-8))
+    wide = (w, anchor.float(), omega.float(), LAMBDA)
+    torch.testing.assert_close(grad, penalty_gradient_reference(*wide, 0.05), rtol=1e-5, atol=1e-7)
+    a = LR / (v.sqrt() + 1e-8)
+    torch.testing.assert_close(pulled, proximal_step_reference(*wide, a), rtol=1e-5, atol=1e-7)
+    value, expected = penalty_value(w, anchor, omega, LAMBDA, 0.05), penalty_value_reference(*wide, 0.05)
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=0)
 
 
 def test_importance_anchor_and_moment_are_not_written_to():

@@ -1,6 +1,7 @@
-"""Estimators of importance, one a file, and `estimate_importance`, which runs them over a dataset."""
+"""Estimators of importance, one a file: `estimate_importance` runs them over a dataset, `synaptic` in a training."""
 
 from .estimate import ImportanceMethod, estimate_importance
 from .mas import MASOutput
+from .synaptic import SynapticIntelligence
 
-__all__ = ["ImportanceMethod", "MASOutput", "estimate_importance"]
+__all__ = ["ImportanceMethod", "MASOutput", "SynapticIntelligence", "estimate_importance"]

@@ -5,8 +5,8 @@
 
 The means are over examples and positions, padding left out. A layer that scales channels, such as a norm, has one
 connection a channel, whose input is what it scales; the input of a table of embeddings is how often each row is looked
-up. A weight that two layers share has the signals of both. Source: Kutalev & Lapina 2021 (arXiv 2109.10021),
-section 2, after Kutalev 2020 (arXiv 2006.14331).
+up, times the scale that some tables apply. A weight that two layers share has the signals of both. Source: Kutalev &
+Lapina 2021 (arXiv 2109.10021), section 2, after Kutalev 2020 (arXiv 2006.14331).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from transformers.pytorch_utils import Conv1D
 
@@ -27,6 +27,9 @@ from ..calls import Path
 from ..params import trainable_parameters
 
 UNIT = "mean absolute signal"
+
+_CHANNELS_SECOND = (_ConvNd, _NormBase, nn.GroupNorm)
+"""Layers that take [B, C, ...] rather than [..., C]."""
 
 
 @dataclass(frozen=True)
@@ -85,28 +88,38 @@ class AbsoluteSignals:
     @torch.no_grad()
     def add(self, batch: Batch) -> None:
         """Add a batch: tensors with B examples along their first dimension."""
-        outputs: dict[str, Tensor] = {}
+        last: tuple[str, Tensor, tuple[Tensor, int]] | None = None
+        listening = True
 
-        def listen(path: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            mask = batch.get("attention_mask")
+        def listen(
+            path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+        ) -> None:
+            nonlocal last, listening
+            if not listening:
+                return
             if self._connections[path].key != "bias":
-                self._add_inputs(path, args, mask)
-            else:
-                for waiting, earlier in outputs.items():
-                    self._add_channels(waiting, earlier, mask)
-                outputs.clear()
-                outputs[path] = output
+                listening = False  # the layer is run again, alone
+                self._add(path, *self._inputs(path, args, kwargs, batch))
+                listening = True
+                return
+            if last is not None:
+                self._add(last[0], *last[2])
+            last = path, output, self._channels(path, output, batch)  # at once: what follows may change it in place
 
-        hooks = [c.module.register_forward_hook(partial(listen, path)) for path, c in self._connections.items()]
+        hooks = [
+            c.module.register_forward_hook(partial(listen, path), with_kwargs=True)
+            for path, c in self._connections.items()
+        ]
         try:
             logits = logits_of(self._model, batch)
         finally:
             for hook in hooks:
                 hook.remove()
-        for path, output in outputs.items():  # of the last bias
-            if output.shape == logits.shape and torch.equal(output, logits):
-                output = output.softmax(-1)
-            self._add_channels(path, output, batch.get("attention_mask"))
+        if last is not None:
+            path, output, signals = last
+            if output.shape == logits.shape and torch.equal(output.to(logits.dtype), logits):
+                signals = self._channels(path, logits.softmax(-1, dtype=self.accumulators[path].dtype), batch)
+            self._add(path, *signals)
 
     def importance(self, num_tokens: int) -> dict[str, Tensor]:
         """Return `|W| * mean signal`; the mean is over positions, so the number of label tokens does not matter."""
@@ -119,25 +132,31 @@ class AbsoluteSignals:
             importance[c.name] = importance[c.name] + mean if c.name in importance else mean
         return importance
 
-    def _add_inputs(self, path: str, args: tuple[Any, ...], mask: Tensor | None) -> None:
-        """Add the signals that a layer's weight multiplies."""
+    def _inputs(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Batch) -> tuple[Tensor, int]:
+        """Return the sums of the signals that a layer's weight multiplies, and over how many positions."""
         c = self._connections[path]
-        if isinstance(c.module, nn.Embedding):
-            tokens_N = args[0].flatten() if mask is None or mask.shape != args[0].shape else args[0][mask != 0]
-            self._add(path, tokens_N.bincount(minlength=c.module.num_embeddings), len(tokens_N))
-            return
-        inputs = args[0]
-        if not isinstance(c.module, nn.Linear | Conv1D | _ConvNd):  # what it scales: its derivative by the scales
-            weight = self._parameters[c.name].detach()
-            inputs = jvp(
-                lambda w: functional_call(c.module, {"weight": w}, args), (weight,), (torch.ones_like(weight),)
-            )[1]
-        self._add_channels(path, inputs, mask)
 
-    def _add_channels(self, path: str, signals: Tensor, mask: Tensor | None) -> None:
-        """Add a layer's inputs or outputs."""
-        signals_NC = _channels_last(self._connections[path].module, signals, mask)
-        self._add(path, signals_NC.abs().sum(0, dtype=self.accumulators[path].dtype), len(signals_NC))
+        def run(weight: Tensor) -> Tensor:
+            return functional_call(c.module, {"weight": weight}, args, kwargs)
+
+        weight = self._parameters[c.name].detach()
+        if isinstance(c.module, nn.Embedding):  # some compute the rows to look up: read them from a table of numbers
+            numbers_R1 = torch.arange(len(weight), dtype=self.accumulators[path].dtype, device=weight.device)[:, None]
+            scales, rows = (_positions(run(table), batch) for table in (torch.ones_like(numbers_R1), numbers_R1))
+            looked_up = (rows / scales).round().long().flatten()
+            return looked_up.bincount(scales.abs().flatten(), minlength=len(weight)), len(scales)
+        if isinstance(c.module, nn.Linear | Conv1D | _ConvNd):
+            return self._channels(path, next(iter((*args, *kwargs.values()))), batch)
+        scaled = run(torch.ones_like(weight)) - run(torch.zeros_like(weight))
+        return self._channels(path, scaled, batch)
+
+    def _channels(self, path: str, signals: Tensor, batch: Batch) -> tuple[Tensor, int]:
+        """Return the sums of a layer's absolute inputs or outputs, and over how many positions."""
+        if isinstance(self._connections[path].module, _CHANNELS_SECOND) and signals.dim() > 2:
+            signals_NC = signals.movedim(1, -1).flatten(0, -2)
+        else:
+            signals_NC = _positions(signals, batch)
+        return signals_NC.abs().sum(0, dtype=self.accumulators[path].dtype), len(signals_NC)
 
     def _add(self, path: str, sums: Tensor, count: int) -> None:
         self.accumulators[path][:-1] += sums
@@ -148,20 +167,25 @@ def _signal_dim(module: nn.Module, key: str, name: str, parameter: nn.Parameter)
     """Return which dimension of a parameter tells its connections' inputs apart."""
     if key == "bias" and parameter.dim() == 1:
         return 0
-    if key == "weight" and (parameter.dim() == 1 or isinstance(module, nn.Embedding | Conv1D)):
+    if key == "weight" and isinstance(module, nn.Embedding | Conv1D):
         return 0
-    if key == "weight" and (isinstance(module, nn.Linear) or (isinstance(module, _ConvNd) and module.groups == 1)):
+    if key == "weight" and parameter.dim() == 1 and not isinstance(module, nn.PReLU):
+        return 0
+    if key == "weight" and isinstance(module, nn.Linear):
         return 1
+    if key == "weight" and isinstance(module, _ConvNd) and module.groups == 1:
+        return 0 if module.transposed else 1
     raise ValueError(
         f"expected linear layers, convolutions, embeddings and norms for method 'signal', got '{name}' in "
         f"{type(module).__name__}; freeze it, or use 'fisher' or 'mas', which take any layer"
     )
 
 
-def _channels_last(module: nn.Module, tensor: Tensor, mask: Tensor | None) -> Tensor:
-    """Return a layer's input or output as [N, C], padding left out."""
-    if isinstance(module, _ConvNd | _BatchNorm) and tensor.dim() > 2:
-        return tensor.movedim(1, -1).flatten(0, -2)
+def _positions(tensor: Tensor, batch: Batch) -> Tensor:
+    """Return a layer's input or output [B, T, ..., C] as [N, C], padding left out."""
+    mask = batch.get("attention_mask")
+    if len(tensor) == 1:  # one for all examples, such as position embeddings
+        tensor = tensor.expand(len(batch["labels"]), *tensor.shape[1:])
     if mask is not None and tensor.dim() > 2 and tensor.shape[:2] == mask.shape:
-        return tensor[mask != 0].reshape(-1, tensor.shape[-1])
+        tensor = tensor[mask != 0]
     return tensor.reshape(-1, tensor.shape[-1])

@@ -60,14 +60,14 @@ class UnfinishedEstimate:
             options: whatever else changes the estimate.
 
         Raises:
-            ValueError: the file is of another model, sample or options, or is no safetensors file.
+            ValueError: the file is of another model, sample or options, or holds no unfinished estimate.
         """
         self.num_examples = self.num_tokens = 0
         self._path, self._estimator = None if path is None else Path(path), estimator
         self._next_save = time.monotonic() + _SECONDS_BETWEEN_SAVES
         if self._path is not None:
             self._identity = {**options, "model": fingerprint(parameters), "examples": _content_hash(examples)}
-            if self._path.is_file():
+            if self._path.exists():
                 self._read(self._path)
 
     def advance(self, num_examples: int, num_tokens: int) -> None:
@@ -90,14 +90,25 @@ class UnfinishedEstimate:
         progress = {"num_examples": self.num_examples, "num_tokens": self.num_tokens}
         content = {"identity": self._identity, "progress": progress, "decisions": self._estimator.decisions}
         with replaced(path) as temporary:
-            tensors = {name: tensor.cpu() for name, tensor in self._estimator.accumulators.items()}
+            tensors = {name: tensor.cpu().contiguous() for name, tensor in self._estimator.accumulators.items()}
             save_file(tensors, temporary, metadata={key: json.dumps(value) for key, value in content.items()})
 
     def _read(self, path: Path) -> None:
+        if path.is_dir():
+            raise ValueError(
+                f"expected a file for the unfinished estimate, got the folder '{path}'; name a file in it"
+            )
         with open_safetensors(path) as file:
-            content = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            if (recorded := content.get("identity")) != self._identity:
-                different = sorted(k for k in self._identity if not recorded or recorded.get(k) != self._identity[k])
+            stored = file.metadata() or {}
+            if not stored.keys() >= {"identity", "progress", "decisions"}:
+                raise ValueError(
+                    f"expected an unfinished estimate in '{path}', got a safetensors file of something else; "
+                    "choose another path"
+                )
+            content = {key: json.loads(value) for key, value in stored.items()}
+            recorded = content["identity"]
+            if recorded != self._identity:
+                different = sorted(k for k in self._identity if recorded.get(k) != self._identity[k])
                 raise ValueError(
                     f"expected the same estimate as the unfinished one in '{path}', got another "
                     f"{', '.join(different)}; repeat its options, or remove the file to begin anew"
@@ -109,12 +120,19 @@ class UnfinishedEstimate:
 
 
 def _content_hash(examples: Sequence[Example]) -> str:
-    """Return the SHA-256 of the examples' columns, in order."""
+    """Return the SHA-256 of the examples' columns, in order: the same in every process."""
     digest = hashlib.sha256()
     for example in examples:
         for key in sorted(example):
-            value = example[key]
-            array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
-            digest.update(f"{key} {array.dtype} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(f"{key} {_content(example[key])}\n".encode())
     return digest.hexdigest()
+
+
+def _content(value: Any) -> str:
+    """Return what tells a column's value from others: its text, or the hash of an array or a picture."""
+    if isinstance(value, Tensor):
+        return fingerprint({"": value})
+    array = None if isinstance(value, list | dict) else np.asarray(value)
+    if array is None or array.dtype.hasobject:
+        return repr(value)
+    return f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"

@@ -107,13 +107,12 @@ def opacus(model: GPT2LMHeadModel) -> Contender:
     return contender
 
 
-def backpack(model: GPT2LMHeadModel, layers: tuple[type[nn.Module], ...] = (nn.Linear, nn.Embedding)) -> Contender:
+def backpack(model: GPT2LMHeadModel) -> Contender:
     """BackPACK's BatchGrad: per-example gradients of one layer at a time, here squared and let go in its hook.
 
-    Covers Linear (once Conv1D) and Embedding layers, or only the `layers` named: it has no rule for LayerNorm. Treats
-    the tied embedding as two. Computes the batch's gradient beside. Its embedding rule loops over the vocabulary in
-    Python and makes a tensor [V, B, T], in torch's default dtype, which must be the model's. Its SumGradSquared gives
-    the same numbers but forms the per-example gradients of a Linear layer twice.
+    Covers Linear (once Conv1D) layers only, `lm_head` untied among them: it has no rule for LayerNorm, and its rule
+    for embeddings loops over the vocabulary in Python and makes a tensor [V, B, T]. Computes the batch's gradient
+    beside. Its SumGradSquared gives the same numbers but forms the per-example gradients of a layer twice.
     """
     from backpack import backpack as extensions
     from backpack import extend
@@ -122,7 +121,7 @@ def backpack(model: GPT2LMHeadModel, layers: tuple[type[nn.Module], ...] = (nn.L
     twin = with_linear_layers(untied(model))
     names = {p: name for name, p in twin.named_parameters()}
     for module in twin.modules():
-        if isinstance(module, layers):
+        if isinstance(module, nn.Linear):
             extend(module)
 
     def contender(ids_BT: Tensor) -> dict[str, Tensor]:
@@ -174,6 +173,5 @@ PEERS: dict[str, Callable[[GPT2LMHeadModel], Contender]] = {
     "torch.func": torch_func,
     "opacus": opacus,
     "backpack": backpack,
-    "backpack, Linear only": lambda model: backpack(model, layers=(nn.Linear,)),
     "kronfluence": kronfluence,
 }

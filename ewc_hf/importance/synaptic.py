@@ -1,0 +1,209 @@
+r"""Synaptic Intelligence: what each weight did for the loss on its way through training.
+
+    omega_i = \sum_steps -g_i (w_i after the step - w_i before it)
+    Omega_i = max(0, omega_i / (Delta_i^2 + damping)),       Delta_i = w_i at the end - w_i at the start
+
+`g` is the gradient that the optimizer stepped with, so `omega_i` is the weight's share of the fall of the loss. It
+costs no pass over data, and its lambda is its own. Source: Zenke et al. 2017, "Continual Learning Through Synaptic
+Intelligence", eq. 3 and 5; clamped at zero as in the code of Kutalev & Lapina 2021 (arXiv 2109.10021).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from accelerate.utils.deepspeed import DeepSpeedOptimizerWrapper
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..consolidation import Consolidation
+from ..params import LocalParameters
+from ..penalty import chunks, displacement
+from ..shards import Tensors
+
+UNIT = "synaptic intelligence"
+
+
+class SynapticIntelligence(TrainerCallback):
+    """Accrues Synaptic Intelligence while any `Trainer` trains.
+
+        synaptic = SynapticIntelligence()
+        Trainer(model, args, train_dataset=dataset, callbacks=[synaptic]).train()
+        synaptic.consolidation().save_pretrained("ckpt")
+
+    Each `train()` begins anew; for several tasks, merge: `old.merge(synaptic.consolidation())`. Under
+    DistributedDataParallel every rank holds the same result.
+
+    The gradient is the one that the optimizer gets: a penalty of coupling `loss` is in it, and it is clipped.
+    `max_grad_norm=0` gives the paper's. A step's move is the whole one, with weight decay and the pull of coupling
+    `decoupled`. Where `load_best_model_at_end` goes back to the best weights, these are the end.
+
+    While training it holds two numbers a weight, the start in the weight's dtype and what has accrued in float32
+    (float64 for float64 models), and afterwards one. A step takes no memory of the model's size.
+    """
+
+    def __init__(self, damping: float = 0.1) -> None:
+        """Wait for training to begin.
+
+        Args:
+            damping: what bounds Omega where a weight came back to where it began, in squared weight; the paper's xi.
+
+        Raises:
+            ValueError: damping not positive or not finite.
+        """
+        if not (math.isfinite(damping) and damping > 0):
+            raise ValueError(f"expected damping to be a finite number > 0, got {damping}; the paper's is 0.1")
+        self._damping = damping
+        self._path: _Path | None = None
+        self._result: dict[str, Any] | None = None
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        model: nn.Module,
+        optimizer: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Note where the weights start.
+
+        Raises:
+            ValueError: the run is resumed, its engine shards weights, or the optimizer steps no weight of the model.
+        """
+        self._forget_path()  # of a run that an exception ended
+        self._result = None
+        if state.global_step > 0:
+            raise ValueError(
+                f"expected a run from its first step, got one resumed at step {state.global_step}: what its weights "
+                "did before is not stored; train without `resume_from_checkpoint`, or without Synaptic Intelligence"
+            )
+        if isinstance(optimizer, DeepSpeedOptimizerWrapper) or any(
+            isinstance(module, FullyShardedDataParallel) for module in model.modules()
+        ):
+            raise ValueError(
+                "expected one process or DistributedDataParallel, got DeepSpeed or FSDP, whose steps cannot be "
+                "followed weight by weight; use a launch config without them"
+            )
+        self._path = _Path(model, optimizer.optimizer)
+
+    def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Count the step: every hook of the optimizer has run by then, the decoupled pull among them."""
+        if self._path is not None:
+            self._path.after_step()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Turn what has accrued into importance, and let go of the start and of the optimizer."""
+        if self._path is not None and self._path.num_steps > 0:
+            examples_per_step = state.train_batch_size * args.gradient_accumulation_steps * args.world_size
+            self._result = {
+                "importance": self._path.importance(self._damping),
+                "anchor": self._path.weights(),
+                "num_examples": self._path.num_steps * examples_per_step,
+                "num_tokens": state.num_input_tokens_seen,
+                "num_steps": self._path.num_steps,
+            }
+        self._forget_path()
+
+    def consolidation(self) -> Consolidation:
+        """Return the importance of the last training, with the model's weights as they are now as anchor.
+
+        The metadata's `num_examples` counts full batches, and `num_tokens` is 0 unless the training arguments have
+        `include_num_input_tokens_seen`.
+
+        Raises:
+            ValueError: no training has finished with at least one step, or a weight or its importance is not finite.
+        """
+        if self._result is None:
+            raise ValueError(
+                "expected a training that finished, with at least one step of the optimizer, got none; call `train()` "
+                "of the trainer that has this callback first"
+            )
+        return Consolidation.create(
+            **self._result, anchor_is_borrowed=True, method="synaptic", unit=UNIT, damping=self._damping
+        )
+
+    def _forget_path(self) -> None:
+        if self._path is not None:
+            self._path.hook.remove()
+        self._path = None
+
+
+class _Path:
+    """The way of the weights through one training.
+
+    Attributes:
+        num_steps: steps that were taken; one that a `GradScaler` skipped is none.
+        hook: before the optimizer's step.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Begin with the weights as they are.
+
+        Args:
+            model: the model as it is trained.
+            optimizer: the innermost optimizer.
+
+        Raises:
+            ValueError: the optimizer steps no weight of the model.
+        """
+        self.num_steps = 0
+        self._parameters = LocalParameters(model, optimizer)
+        self._start: Tensors = {p.name: p.weight.clone() for p in self._parameters}
+        self._accrued: Tensors = {
+            name: torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+            for name, weight in self._start.items()
+        }
+        if not self._start:
+            raise ValueError(
+                f"expected an optimizer that steps weights of the model, got {type(optimizer).__name__} with none of "
+                "them; layer-wise optimizers, which step during the backward, cannot be used"
+            )
+        self._in_step = False
+        self.hook = optimizer.register_step_pre_hook(self._before_step)
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """Add `g (w - w_start)` before the step, from which `after_step` subtracts the same product after it.
+
+        The difference is `-g (w_after - w_before)`, without a copy of the weights for the length of the step; and
+        the displacement is so small that float32 holds the difference, which it would not for `g w`. The optimizer
+        has to leave the gradient as it is, as torch's own do.
+        """
+        found_inf = getattr(optimizer, "found_inf", None)
+        self._in_step = found_inf is None or found_inf.item() == 0
+        if self._in_step:
+            # A fused optimizer may get the gradients scaled, and then unscales them in place within its step.
+            grad_scale = getattr(optimizer, "grad_scale", None)
+            self._add_products(1.0 if grad_scale is None else 1 / grad_scale.item())
+
+    def after_step(self) -> None:
+        """Complete the step that `_before_step` began, if it was one."""
+        if self._in_step:
+            self._add_products(-1.0)
+            self.num_steps += 1
+            self._in_step = False
+
+    def _add_products(self, factor: float) -> None:
+        """Add `factor g (w - w_start)` to what has accrued."""
+        for p in self._parameters:
+            if p.grad is not None:
+                accrued, start = self._accrued[p.name], self._start[p.name]
+                for total, g, w, s in chunks(accrued, p.grad, p.weight, start):
+                    total.addcmul_(g, displacement(w, s, total.dtype), value=factor)
+
+    def importance(self, damping: float) -> Tensors:
+        """Return Omega in place of what has accrued."""
+        for p in self._parameters:
+            for total, w, s in chunks(self._accrued[p.name], p.weight, self._start[p.name]):
+                total.div_(displacement(w, s, total.dtype).square_().add_(damping)).clamp_(min=0)
+        return self._accrued
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the model's own weights by name."""
+        return {p.name: p.weight for p in self._parameters}

@@ -1,0 +1,152 @@
+"""Time the estimation of Fisher importance against a plain forward and backward pass and against other libraries.
+
+accelerate launch recipes/benchmarks/importance.py --output_dir out/benchmarks
+
+The libraries are optional: pip install --no-deps opacus backpack-for-pytorch unfoldNd kronfluence einops einconv
+opt_einsum. All times are of one batch of a GPT-2 with random weights, after a first one.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from peers import PEERS
+from side_by_side import extra_peak_bytes, interleaved, machine, ratio, shown, write_results
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from ewc_hf.arguments import parse_arguments
+from ewc_hf.batching import Batch
+from ewc_hf.contributions import Statistic
+from ewc_hf.gradients import GradientStatistics, add_by_example
+from ewc_hf.importance.fisher import log_likelihood
+from ewc_hf.labels import LabelSource, next_tokens
+from ewc_hf.params import trainable_parameters
+
+PLAIN, OURS, LOOP = "plain forward + backward", "ewc_hf", "one example at a time"
+OBJECTIVE = log_likelihood(LabelSource.GROUND_TRUTH)
+
+
+@dataclass
+class BenchmarkArguments:
+    """The model and its batches."""
+
+    n_embd: int = field(default=384, metadata={"help": "Width."})
+    n_layer: int = field(default=6, metadata={"help": "Layers."})
+    vocab_size: int = field(default=8192, metadata={"help": "Vocabulary."})
+    lengths: list[int] = field(default_factory=lambda: [64, 128, 256], metadata={"help": "Tokens an example."})
+    batch_size: int = field(default=8, metadata={"help": "Examples a batch."})
+    dtype: str = field(default="float32", metadata={"help": "Of the weights: float32 or bfloat16."})
+    repeats: int = field(default=9, metadata={"help": "Rounds that are counted."})
+    output_dir: str = field(default="out/benchmarks", metadata={"help": "Where importance.json and .md go."})
+
+
+def main() -> None:
+    """Measure and write the table."""
+    (args,) = parse_arguments(BenchmarkArguments, description=__doc__)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = _model(args).to(device, getattr(torch, args.dtype))
+    batches = {length: _ids(args, length).to(device) for length in args.lengths}
+
+    # 1. Everybody on the same batches, in turn.
+    contenders, missing = _contenders(model), []
+    for name, prepare in PEERS.items():
+        try:
+            contenders[name] = prepare(model)
+        except ImportError as error:
+            missing.append(f"{name} ({error})")
+    seconds: dict[int, dict[str, list[float]]] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the other libraries' own
+        for length, ids in batches.items():
+            seconds[length] = interleaved({name: partial(run, ids) for name, run in contenders.items()}, args.repeats)
+
+        longest = batches[args.lengths[-1]]
+        memory = {name: extra_peak_bytes(partial(run, longest)) for name, run in contenders.items()}
+
+    # 2. How exact ours is.
+    error = _relative_error(model, batches[args.lengths[0]])
+
+    # 3. The table.
+    size = sum(p.numel() * 4 for p in model.parameters())
+    largest = max(p.numel() * 4 for p in model.parameters())
+    rows = []
+    for name in contenders:
+        row = {"": name}
+        for length in args.lengths:
+            row[f"{length} tokens"] = shown(ratio(seconds[length][name], seconds[length][PLAIN]))
+        row["peak memory (MiB)"] = f"{memory[name] / 2**20:.0f}"
+        rows.append(row)
+    notes = (
+        f"{machine()['device']}: GPT-2 of width {args.n_embd}, {args.n_layer} layers, vocabulary {args.vocab_size}, "
+        f"{args.dtype}, {args.batch_size} examples a batch. Time as a multiple of {PLAIN} in the same round, median "
+        f"(min to max) of {args.repeats} rounds. Relative error of ours: {error:.1e}. Peak memory of one batch of "
+        f"{args.lengths[-1]} tokens, beyond the weights and our accumulators, which have {size / 2**20:.0f} MiB each; "
+        f"the largest layer has {largest / 2**20:.0f} MiB. kronfluence and backpack cover linear layers only."
+        + (f" Not installed: {', '.join(missing)}." if missing else "")
+    )
+    record = {"arguments": asdict(args), "seconds": seconds, "relative_error": error, "peak_memory_bytes": memory}
+    write_results(Path(args.output_dir) / f"importance_{device.type}", "Importance", notes, rows, record)
+
+
+def _model(args: BenchmarkArguments) -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_embd=args.n_embd,
+        n_layer=args.n_layer,
+        n_head=args.n_embd // 64,
+        vocab_size=args.vocab_size,
+        n_positions=max(args.lengths),
+        bos_token_id=0,
+        eos_token_id=0,
+        use_cache=False,
+        loss_type="ForCausalLM",
+    )
+    return GPT2LMHeadModel(config).eval()
+
+
+def _ids(args: BenchmarkArguments, length: int) -> Tensor:
+    draws = torch.Generator().manual_seed(length)
+    return torch.randint(args.vocab_size, (args.batch_size, length), generator=draws)
+
+
+def _contenders(model: GPT2LMHeadModel) -> dict[str, Callable[[Tensor], Any]]:
+    """Return our two ways and the baseline, as functions of token ids."""
+    parameters = trainable_parameters(model)
+    ours = GradientStatistics(model, OBJECTIVE, Statistic.SQUARE)
+
+    def plain(ids: Tensor) -> None:
+        model(input_ids=ids, labels=ids).loss.backward()
+        model.zero_grad()
+
+    def loop(ids: Tensor) -> None:
+        add_by_example(ours.accumulators, parameters, model, _batch(ids), OBJECTIVE, Statistic.SQUARE)
+
+    return {PLAIN: plain, OURS: lambda ids: ours.add(_batch(ids)), LOOP: loop}
+
+
+def _batch(ids: Tensor) -> Batch:
+    return {"input_ids": ids, "labels": next_tokens(ids)}
+
+
+def _relative_error(model: GPT2LMHeadModel, ids: Tensor) -> float:
+    """Return the largest error of any parameter, relative to its largest importance by a loop in float64."""
+    got = GradientStatistics(model, OBJECTIVE, Statistic.SQUARE)
+    got.add(_batch(ids))
+    exact_model = copy.deepcopy(model).double()
+    exact = {name: torch.zeros_like(p) for name, p in exact_model.named_parameters()}
+    parameters = trainable_parameters(exact_model)
+    add_by_example(exact, parameters, exact_model, _batch(ids), OBJECTIVE, Statistic.SQUARE)
+    errors = [(got.accumulators[name] - total).abs().max() / total.max() for name, total in exact.items()]
+    return max(error.item() for error in errors)
+
+
+if __name__ == "__main__":
+    main()
