@@ -83,9 +83,10 @@ class BatchedBackward:
         others = list(others)
         inputs: list[Any] = [*self._edges, *(self._parameters[name] for name in others)]
         gradients = torch.autograd.grad(values_B.sum(), inputs, allow_unused=True)
+        self._edges.clear()  # they lead to the hooks, and those back here: only the garbage collector would end that
         for name in list(self._arrived):
             self._add(name)
-        found = zip(others, gradients[len(self._edges) :], strict=True)
+        found = zip(others, gradients[len(gradients) - len(others) :], strict=True)
         return {name: gradient for name, gradient in found if gradient is not None}
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Tensor | None:

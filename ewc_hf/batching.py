@@ -118,7 +118,7 @@ def batches(examples: list[Example], batch_size: int, collator: Collator | None,
         model: what the batches are for. An encoder-decoder gets its `decoder_input_ids`.
 
     Raises:
-        ValueError: `batch_size` is not positive, or a batch has no `labels`.
+        ValueError: `batch_size` is not positive, or a batch has no `labels` or not one row an example.
     """
     if batch_size < 1:
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
@@ -133,6 +133,11 @@ def batches(examples: list[Example], batch_size: int, collator: Collator | None,
                 "labels, for instance `DataCollatorForLanguageModeling(tokenizer, mlm=False)`"
             )
         batch = {key: value.to(device) for key, value in batch.items()}
+        if rows := {key: tuple(value.shape) for key, value in batch.items() if value.shape[:1] != (len(chosen),)}:
+            raise ValueError(
+                f"expected batches of one row for each of {len(chosen)} examples, got {rows}; use a collator that "
+                "neither packs examples into one row nor adds tensors that they share"
+            )
         if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
             batch.setdefault("decoder_input_ids", model.prepare_decoder_input_ids_from_labels(labels=batch["labels"]))
         if shifts and batch["labels"].dim() > 1:

@@ -22,7 +22,7 @@ _VMAP_ELEMENTS = 1 << 22
 """Elements of per-example gradients that `torch.func` holds at a time."""
 
 
-class Path(str, Enum):
+class GradientPath(str, Enum):
     """How a parameter's statistic is computed."""
 
     CLOSED_FORM = "closed form"
@@ -62,9 +62,9 @@ class ModuleCall:
         return {self.names[own]: contribution for own, contribution in found.items() if own in self.names}
 
 
-def path_of(module: nn.Module) -> Path:
+def path_of(module: nn.Module) -> GradientPath:
     """Return which path the module's own parameters take, if its calls have B examples."""
-    return Path.CLOSED_FORM if type(module) in _CLOSED_FORMS else Path.MODULE
+    return GradientPath.CLOSED_FORM if type(module) in _CLOSED_FORMS else GradientPath.MODULE
 
 
 def _linear(module: nn.Linear, x: Tensor, g: Tensor) -> dict[str, Contribution]:
@@ -78,7 +78,7 @@ def _conv1d(module: Conv1D, x: Tensor, g: Tensor) -> dict[str, Contribution]:
 
 
 def _embedding(module: nn.Embedding, x: Tensor, g: Tensor) -> dict[str, Contribution]:
-    index_BT, g_BTC = x.flatten(1), _positions(g)
+    index_BT, g_BTC = x.reshape(len(x), -1), _positions(g)
     if module.padding_idx is not None:
         g_BTC = g_BTC.masked_fill((index_BT == module.padding_idx)[..., None], 0)
     return {"weight": Rows(index_BT, g_BTC)}

@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.pytorch_utils import Conv1D
 
 from ewc_hf import calls, estimate_importance
-from ewc_hf.calls import ModuleCall, Path, path_of
+from ewc_hf.calls import GradientPath, ModuleCall, path_of
 from ewc_hf.contributions import Statistic, add_statistic
 
 B, T, S, C = 3, 4, 2, 6
@@ -93,7 +93,7 @@ def by_autograd(module, run, x, g, statistic):
 def test_equals_autograd(called, statistic, chunk, monkeypatch):
     monkeypatch.setattr(calls, "_VMAP_ELEMENTS", chunk)
     module, call, run, g = called
-    assert path_of(module) is (Path.CLOSED_FORM if type(module) in CLOSED else Path.MODULE)
+    assert path_of(module) is (GradientPath.CLOSED_FORM if type(module) in CLOSED else GradientPath.MODULE)
     names = {own: f"model.{own}" for own, _ in module.named_parameters()}
     found = ModuleCall(module, names, call.input, call.args, call.kwargs).contributions(g) if names else {}
     assert found.keys() == set(names.values())
@@ -122,7 +122,7 @@ class Twice(nn.Linear):
 def test_a_subclass_does_not_take_its_parents_closed_form():
     module = Twice(C, 5).double()
     x, g = torch.ones(B, C, dtype=torch.float64), torch.ones(B, 5, dtype=torch.float64)
-    assert path_of(module) is Path.MODULE
+    assert path_of(module) is GradientPath.MODULE
     found = ModuleCall(module, {"weight": "weight"}, x, (x,), {}).contributions(g)
     assert (found["weight"].gradients == 2).all()
 
@@ -149,7 +149,7 @@ def test_bfloat16_models_are_batched_and_near_their_float32_twins(name, padded):
     model = causal_model(name).float()
     expected = estimate(model, padded).importance
     got = estimate(model.bfloat16(), padded)
-    assert Path.EXAMPLE.value not in got.metadata["paths"].values()
+    assert GradientPath.EXAMPLE.value not in got.metadata["paths"].values()
     largest = max(omega.max() for omega in expected.values())
     for own, omega in expected.items():
         assert got.importance[own].dtype == torch.float32
@@ -174,7 +174,7 @@ def test_parts_of_a_model_with_grouped_queries_are_batched(adapt, padded):
     model = adapt(causal_model("Llama"))
     with double_stays_double():
         got, expected = estimate(model, padded), oracles.fisher(model, padded)
-    assert Path.EXAMPLE.value not in got.metadata["paths"].values()
+    assert GradientPath.EXAMPLE.value not in got.metadata["paths"].values()
     assert got.importance.keys() == expected.keys() != dict(model.named_parameters()).keys()
     for name, omega in expected.items():
         torch.testing.assert_close(got.importance[name], omega, rtol=1e-8, atol=1e-10 * omega.max().item())

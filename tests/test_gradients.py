@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
 
 from ewc_hf import estimate_importance
-from ewc_hf.calls import Path
+from ewc_hf.calls import GradientPath
 
 BY_EXAMPLE = {"Mixtral": "experts", "OPT": "embed_positions", "Mamba": "mixer"}
 """Architectures with a parameter whose module is given more than one tensor, or flattened tokens."""
@@ -52,7 +52,7 @@ def test_decoders(name, examples, tied):
         got = estimate(model, examples)
         assert_same(got.importance, oracles.fisher(model, examples))
     assert got.metadata["paths"].keys() == got.importance.keys()
-    assert (Path.EXAMPLE.value in got.metadata["paths"].values()) is (name in BY_EXAMPLE)
+    assert (GradientPath.EXAMPLE.value in got.metadata["paths"].values()) is (name in BY_EXAMPLE)
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
@@ -87,8 +87,8 @@ def test_classifiers_of_images(name):
 
     got = estimate(model, examples)
     assert_same(got.importance, oracles.fisher_of(model, examples, len(examples), logits_of))
-    convolutions = Path.MODULE if name == "ConvNet" else Path.CLOSED_FORM
-    assert set(got.metadata["paths"].values()) == {convolutions.value, Path.CLOSED_FORM.value}
+    convolutions = GradientPath.MODULE if name == "ConvNet" else GradientPath.CLOSED_FORM
+    assert set(got.metadata["paths"].values()) == {convolutions.value, GradientPath.CLOSED_FORM.value}
 
 
 @pytest.mark.parametrize("name", ["sequence", "token", "masked"])
@@ -164,18 +164,18 @@ class Strange(nn.Module):
 
 
 PARTS = {
-    "bare parameter": Path.EXAMPLE,
-    "used without its module": Path.EXAMPLE,
-    "flattened": Path.EXAMPLE,
-    "time first": Path.EXAMPLE,
-    "called twice": Path.CLOSED_FORM,
-    "changed in place": Path.EXAMPLE,
-    "nested": Path.CLOSED_FORM,
-    "without gradient": Path.CLOSED_FORM,
-    "checkpointed": Path.CLOSED_FORM,
-    "across examples": Path.EXAMPLE,
-    "late": Path.EXAMPLE,
-    "late and without its module": Path.EXAMPLE,
+    "bare parameter": GradientPath.EXAMPLE,
+    "used without its module": GradientPath.EXAMPLE,
+    "flattened": GradientPath.EXAMPLE,
+    "time first": GradientPath.EXAMPLE,
+    "called twice": GradientPath.CLOSED_FORM,
+    "changed in place": GradientPath.EXAMPLE,
+    "nested": GradientPath.CLOSED_FORM,
+    "without gradient": GradientPath.CLOSED_FORM,
+    "checkpointed": GradientPath.CLOSED_FORM,
+    "across examples": GradientPath.EXAMPLE,
+    "late": GradientPath.EXAMPLE,
+    "late and without its module": GradientPath.EXAMPLE,
 }
 """Strange parts, and the path on which they are exact. The late ones act in the last batch only."""
 
@@ -193,4 +193,4 @@ def test_strange_models(part, length):
         return twin(torch.tensor([example["input_ids"]]))[0, :-1], example["input_ids"][1:]
 
     assert_same(got.importance, oracles.fisher_of(model, examples, 9 * (length - 1), logits_of))
-    assert (Path.EXAMPLE.value in got.metadata["paths"].values()) is (PARTS[part] is Path.EXAMPLE)
+    assert (GradientPath.EXAMPLE.value in got.metadata["paths"].values()) is (PARTS[part] is GradientPath.EXAMPLE)

@@ -101,7 +101,7 @@ def estimate_importance(
         estimator, described = signal.AbsoluteSignals(model), {"unit": signal.UNIT}
 
     identity = {"method": chosen.value, **described, "seed": seed, "batch_size": batch_size}
-    unfinished = UnfinishedEstimate(resume_file, estimator, parameters, examples, identity)
+    unfinished = UnfinishedEstimate(resume_file, estimator, model.state_dict(), examples, identity)
     device = next(iter(parameters.values())).device
     with (
         evaluating(model),

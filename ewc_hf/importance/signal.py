@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ..batching import Batch, logits_of
-from ..calls import Path
+from ..calls import GradientPath
 from ..params import trainable_parameters
 
 UNIT = "mean absolute signal"
@@ -66,8 +67,14 @@ class AbsoluteSignals:
             model: unwrapped.
 
         Raises:
-            ValueError: a parameter belongs to a layer whose connections are not known.
+            ValueError: a parameter belongs to a layer whose connections are not known, or the model is an
+                encoder-decoder, whose layers do not tell which padding is theirs.
         """
+        if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
+            raise ValueError(
+                f"expected a model other than an encoder-decoder for method 'signal', got {type(model).__name__}; "
+                "use 'fisher' or 'mas'"
+            )
         self._model, self._parameters = model, trainable_parameters(model)
         names = {p: name for name, p in self._parameters.items()}
         self._connections = {
@@ -83,7 +90,7 @@ class AbsoluteSignals:
                 p.shape[c.dim] + 1, dtype=torch.promote_types(p.dtype, torch.float32)
             )
         self.decisions: dict[str, Any] = {}
-        self.paths = dict.fromkeys(self._parameters, Path.CLOSED_FORM)
+        self.paths = dict.fromkeys(self._parameters, GradientPath.CLOSED_FORM)
 
     @torch.no_grad()
     def add(self, batch: Batch) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..batching import Example
 from ..files import replaced
@@ -46,7 +46,7 @@ class UnfinishedEstimate:
         self,
         path: str | os.PathLike[str] | None,
         estimator: Estimator,
-        parameters: Mapping[str, nn.Parameter],
+        weights: Mapping[str, Tensor],
         examples: Sequence[Example],
         options: Mapping[str, Any],
     ) -> None:
@@ -55,7 +55,7 @@ class UnfinishedEstimate:
         Args:
             path: the file; None keeps none.
             estimator: its accumulators are filled from the file.
-            parameters: of the model.
+            weights: of the model, all that the estimate depends on.
             examples: the sample, in its order.
             options: whatever else changes the estimate.
 
@@ -66,7 +66,7 @@ class UnfinishedEstimate:
         self._path, self._estimator = None if path is None else Path(path), estimator
         self._next_save = time.monotonic() + _SECONDS_BETWEEN_SAVES
         if self._path is not None:
-            self._identity = {**options, "model": fingerprint(parameters), "examples": _content_hash(examples)}
+            self._identity = {**options, "model": fingerprint(weights), "examples": _content_hash(examples)}
             if self._path.exists():
                 self._read(self._path)
 
