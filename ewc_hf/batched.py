@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from .calls import ModuleCall
-from .contributions import Contribution, Statistic, add_statistic
+from .contributions import Contribution, Statistic, Workspace, add_statistic
 
 
 class NotBatchedError(Exception):
@@ -25,7 +25,7 @@ class NotBatchedError(Exception):
 class BatchedBackward:
     """The hooks of one batch.
 
-    with BatchedBackward(model, parameters, sums, num_examples, statistic) as batched:
+    with BatchedBackward(model, parameters, sums, num_examples, statistic, workspace) as batched:
         batched.backward(objective(model, batch))
     """
 
@@ -36,6 +36,7 @@ class BatchedBackward:
         sums: Mapping[str, Tensor],
         num_examples: int,
         statistic: Statistic,
+        workspace: Workspace,
     ) -> None:
         """Prepare for one batch.
 
@@ -45,7 +46,9 @@ class BatchedBackward:
             sums: by name, added to in place.
             num_examples: B.
             statistic: what is summed over the examples' gradients.
+            workspace: where pieces of an example's gradient are formed, kept from batch to batch.
         """
+        self._workspace = workspace
         self._sums, self._num_examples, self._statistic = sums, num_examples, statistic
         self._parameters = parameters
         names = {p: name for name, p in parameters.items()}
@@ -123,4 +126,4 @@ class BatchedBackward:
 
     def _add(self, name: str) -> None:
         """Add a parameter's statistic: all its calls are summed before the example's gradient is squared."""
-        add_statistic(self._sums[name], self._arrived.pop(name), self._num_examples, self._statistic)
+        add_statistic(self._sums[name], self._arrived.pop(name), self._num_examples, self._statistic, self._workspace)

@@ -84,8 +84,27 @@ class Whole:
 Contribution = OuterProducts | Rows | Whole
 
 
+class Workspace:
+    """Memory for one example's gradient, a piece at a time; reused, since fresh memory is slow on a CPU."""
+
+    def __init__(self) -> None:
+        """Take none before it is asked for."""
+        self._memory = torch.empty(0)
+
+    def like(self, tensor: Tensor) -> Tensor:
+        """Return memory of the tensor's shape, dtype and device, with anything in it."""
+        memory = self._memory
+        if (memory.dtype, memory.device) != (tensor.dtype, tensor.device) or len(memory) < tensor.numel():
+            self._memory = tensor.new_empty(tensor.numel())
+        return self._memory[: tensor.numel()].view(tensor.shape)
+
+
 def add_statistic(
-    total: Tensor, contributions: Sequence[Contribution], num_examples: int, statistic: Statistic
+    total: Tensor,
+    contributions: Sequence[Contribution],
+    num_examples: int,
+    statistic: Statistic,
+    workspace: Workspace,
 ) -> None:
     r"""Add `\sum_b f(\sum_calls contribution_b)` to `total`: first the sum over a parameter's calls, then `f`.
 
@@ -94,6 +113,7 @@ def add_statistic(
         contributions: of every call that used the parameter in this batch.
         num_examples: B.
         statistic: `f`.
+        workspace: where pieces of an example's gradient are formed.
     """
     looked_up = [c for c in contributions if isinstance(c, Rows)]
     whole = [c.gradients.to(total.dtype) for c in contributions if isinstance(c, Whole)]
@@ -103,10 +123,9 @@ def add_statistic(
         total += statistic.of(reduce(torch.add, whole)).sum(0)
     else:
         rows = max(1, _CHUNK // max(1, total[0].numel()))
-        buffer = torch.empty_like(total[:rows])
         for first_row in range(0, len(total), rows):
             chunk = total[first_row : first_row + rows]
-            gradient = buffer[: len(chunk)]
+            gradient = workspace.like(chunk)
             for example in range(num_examples):
                 for beta, contribution in enumerate(contributions):
                     contribution.add_to(gradient, example, first_row, min(beta, 1))

@@ -13,14 +13,14 @@ from transformers.utils import logging
 from .batched import BatchedBackward, NotBatchedError
 from .batching import Batch
 from .calls import GradientPath, path_of
-from .contributions import Statistic
+from .contributions import Statistic, Workspace
 from .labels import IGNORED
 from .params import trainable_parameters
 
 Objective = Callable[[nn.Module, Batch], Tensor]
 """Maps a model and a batch to one scalar per example, a tensor [B], inside autograd."""
 
-_TOKENS_AT_A_TIME_ON_CPU = 512
+_TOKENS_AT_A_TIME_ON_CPU = 1024
 
 logger = logging.get_logger(__name__)
 
@@ -55,6 +55,7 @@ class GradientStatistics:
         self._model, self._objective, self._statistic = model, objective, statistic
         self._parameters = trainable_parameters(model)
         self._unverified: set[str] = set()
+        self._workspace = Workspace()
         self.accumulators = zeros_like_parameters(model)
         self.paths: dict[str, GradientPath] = {}
 
@@ -92,7 +93,8 @@ class GradientStatistics:
 
     def _add_batched(self, batch: Batch) -> None:
         size = len(batch["labels"])
-        with BatchedBackward(self._model, self._parameters, self.accumulators, size, self._statistic) as batched:
+        sums, statistic = self.accumulators, self._statistic
+        with BatchedBackward(self._model, self._parameters, sums, size, statistic, self._workspace) as batched:
             try:
                 values_B = self._objective(self._model, batch)
             except Exception as error:  # an error of the model's own comes again, one example at a time

@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ewc_hf import calls, estimate_importance
 from ewc_hf.calls import GradientPath, ModuleCall, path_of
-from ewc_hf.contributions import Statistic, add_statistic
+from ewc_hf.contributions import Statistic, Workspace, add_statistic
 
 B, T, S, C = 3, 4, 2, 6
 
@@ -100,7 +100,7 @@ def test_equals_autograd(called, statistic, chunk, monkeypatch):
     precise = type(module) not in (LlamaRMSNorm, GemmaRMSNorm)
     for own, expected in by_autograd(module, run, call.input, g, statistic).items():
         total = torch.zeros_like(expected)
-        add_statistic(total, [found[names[own]]], B, statistic)
+        add_statistic(total, [found[names[own]]], B, statistic, Workspace())
         torch.testing.assert_close(total, expected, rtol=1e-10 if precise else 1e-5, atol=1e-12 if precise else 1e-6)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ewc_hf import contributions
-from ewc_hf.contributions import OuterProducts, Rows, Statistic, Whole, add_statistic
+from ewc_hf.contributions import OuterProducts, Rows, Statistic, Whole, Workspace, add_statistic
 
 B, T, R, C = 3, 5, 7, 4
 F = {Statistic.SQUARE: lambda gradient: gradient * gradient, Statistic.ABSOLUTE: abs}
@@ -62,7 +62,7 @@ def test_equals_dense_gradients(calls, statistic, chunk, monkeypatch):
     given = [makers[call](T + number) for number, call in enumerate(calls)]
     total = draws.normal(R, C)
     expected = total + sum(F[statistic](sum(dense(c, b) for c in given)) for b in range(B))
-    add_statistic(total, given, B, statistic)
+    add_statistic(total, given, B, statistic, Workspace())
     torch.testing.assert_close(total, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -73,7 +73,7 @@ def test_bfloat16_parts_are_summed_in_float32(calls):
     makers = {"o": draws.outer, "r": draws.rows, "w": draws.whole}
     given = [makers[call]() for call in calls]
     total = torch.zeros(R, C)
-    add_statistic(total, given, B, Statistic.SQUARE)
+    add_statistic(total, given, B, Statistic.SQUARE, Workspace())
     expected = sum(sum(dense(c, b) for c in given) ** 2 for b in range(B))
     torch.testing.assert_close(total.double(), expected, rtol=1e-5, atol=1e-5)
 
@@ -85,7 +85,7 @@ def test_whole_gradients_of_any_shape(calls, statistic, shape):
     draws = Draws()
     given = [Whole(draws.normal(B, *shape)) for _ in range(calls)]
     total = torch.ones(shape, dtype=torch.float64)
-    add_statistic(total, given, B, statistic)
+    add_statistic(total, given, B, statistic, Workspace())
     torch.testing.assert_close(total, 1 + F[statistic](sum(c.gradients for c in given)).sum(0))
 
 
@@ -94,7 +94,7 @@ def test_parts_of_one_value_for_all_positions_are_taken():
     g_BTR = torch.ones(1, 1, 1, dtype=torch.float64).expand(B, T, R)
     x_BTC = Draws().normal(1, T, C).expand(B, T, C)
     total = torch.zeros(R, C, dtype=torch.float64)
-    add_statistic(total, [OuterProducts(g_BTR, x_BTC)], B, Statistic.SQUARE)
+    add_statistic(total, [OuterProducts(g_BTR, x_BTC)], B, Statistic.SQUARE, Workspace())
     torch.testing.assert_close(total, B * x_BTC[0].sum(0).square().expand(R, C))
 
 
