@@ -16,7 +16,7 @@ The kernels divide by a compliance, the inverse of a strength. So they meet no o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from .step_size import StepSize
 
 _CHUNK = 1 << 18
 _FUSED_CHUNK = 1 << 24
+_WORTH_FUSING = 1 << 16
+"""Smaller parameters, such as biases, take less time than the call of a compiled kernel."""
 
 
 def displacement(weight: Tensor, anchor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -37,9 +39,8 @@ def chunks(weight: Tensor, *others: Tensor, fused: bool = False) -> Iterator[tup
 
     Tensors in different orders of memory come whole.
     """
-    tensors = (weight, *others)
-    if all(tensor.is_contiguous() for tensor in tensors):
-        size = _FUSED_CHUNK if fused else _CHUNK
+    tensors, size = (weight, *others), _FUSED_CHUNK if fused else _CHUNK
+    if weight.numel() > size and all(tensor.is_contiguous() for tensor in tensors):
         for pieces in zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True):
             yield tuple(piece.to(weight.device, non_blocking=True) for piece in pieces)
     else:
@@ -92,11 +93,12 @@ def add_penalty_gradient(
         alpha: a learning rate; 0 gives plain EWC. Under plain SGD with this learning rate the step is the
             backward-Euler step of the penalty, which never overshoots.
         loss_scale: what the loss was multiplied with (fp16), else 1.
-        fused: whether `torch.compile` makes one kernel of it.
+        fused: whether `torch.compile` makes one kernel of it, where the weight is large.
     """
     if ewc_lambda > 0:
         dtype = _compute_dtype(weight, importance)
         scalars = _positive(1 / ewc_lambda / loss_scale, dtype), _positive(alpha / loss_scale, dtype)
+        fused &= weight.numel() >= _WORTH_FUSING
         kernel = _compiled(_gradient_kernel) if fused else _gradient_kernel
         for g, w, a, omega in chunks(grad, weight, anchor, importance, fused=fused):
             kernel(g, w, a, omega, *scalars)
@@ -125,12 +127,13 @@ def proximal_step(
         importance: Omega.
         ewc_lambda: lambda.
         step: `a`, the optimizer's own step per unit of gradient.
-        fused: whether `torch.compile` makes one kernel of it.
+        fused: whether `torch.compile` makes one kernel of it, where the weight is large.
     """
     dtype = _compute_dtype(weight, importance)
     strength = ewc_lambda * step.numerator
     if strength < torch.finfo(dtype).tiny:
         return
+    fused &= weight.numel() >= _WORTH_FUSING
     kernel = _compiled(_proximal_kernel) if fused else _proximal_kernel
     if step.second_moment is None:
         compliance = _positive(1 / strength, dtype)
@@ -173,5 +176,13 @@ def _compute_dtype(weight: Tensor, importance: Tensor) -> torch.dtype:
 
 def _positive(number: float | Tensor, dtype: torch.dtype) -> Tensor:
     """Return a scalar that is neither zero nor infinite in `dtype`; a tensor, so that no kernel is compiled for it."""
-    limits = torch.finfo(dtype)
-    return torch.as_tensor(number, dtype=dtype).clamp(limits.tiny, limits.max)
+    if isinstance(number, Tensor):
+        limits = torch.finfo(dtype)
+        return number.to(dtype).clamp(limits.tiny, limits.max)
+    return _positive_constant(number, dtype)
+
+
+@lru_cache(maxsize=64)
+def _positive_constant(number: float, dtype: torch.dtype) -> Tensor:
+    """A step needs the same few scalars for each of its parameters."""
+    return _positive(torch.tensor(number, dtype=torch.float64), dtype)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, optim
 
 from .params import LocalParameter
@@ -62,11 +61,15 @@ def step_size(optimizer: optim.Optimizer, parameter: LocalParameter) -> StepSize
         return StepSize(learning_rate * (1 - group["dampening"]) / (1 - group["momentum"]))
     state = parameter.state
     second_moment = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
-    step = state["step"].to(torch.promote_types(second_moment.dtype, torch.float32))
     log_beta2 = math.log(group["betas"][1]) if group["betas"][1] > 0 else -math.inf
+    step = state["step"]
+    if step.is_cpu:
+        bias_correction: Tensor | float = -math.expm1(step.item() * log_beta2)
+    else:  # a number would have to be waited for
+        bias_correction = -(step.float() * log_beta2).expm1()
     return StepSize(
         numerator=learning_rate,
         second_moment=second_moment,
-        bias_correction=-(step * log_beta2).expm1(),
+        bias_correction=bias_correction,
         eps=group["eps"],
     )
