@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .step_size import StepSize
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 19
 _FUSED_CHUNK = 1 << 24
 _WORTH_FUSING = 1 << 16
 """Smaller parameters, such as biases, take less time than the call of a compiled kernel."""
@@ -106,7 +106,7 @@ def add_penalty_gradient(
 
 def _gradient_kernel(g: Tensor, w: Tensor, a: Tensor, omega: Tensor, inverse_lambda: Tensor, alpha: Tensor) -> None:
     dtype = alpha.dtype
-    g.add_(displacement(w, a, dtype).div_(inverse_lambda / omega.to(dtype) + alpha))
+    g.addcdiv_(displacement(w, a, dtype), (inverse_lambda / omega.to(dtype)).add_(alpha))
 
 
 def penalty_gradient_reference(w: Tensor, anchor: Tensor, omega: Tensor, ewc_lambda: float, alpha: float) -> Tensor:
