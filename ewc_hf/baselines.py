@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from .by_example import zeros_like_parameters
 from .consolidation import Consolidation
-from .gradients import zeros_like_parameters
 from .params import trainable_parameters
 
 

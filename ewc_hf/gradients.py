@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,13 +11,11 @@ from transformers.utils import logging
 
 from .batched import BatchedBackward, NotBatchedError
 from .batching import Batch
+from .by_example import Objective, add_by_example, zeros_like_parameters
 from .calls import GradientPath, path_of
 from .contributions import Statistic, Workspace
 from .labels import IGNORED
 from .params import trainable_parameters
-
-Objective = Callable[[nn.Module, Batch], Tensor]
-"""Maps a model and a batch to one scalar per example, a tensor [B], inside autograd."""
 
 _TOKENS_AT_A_TIME_ON_CPU = 1024
 
@@ -74,7 +71,7 @@ class GradientStatistics:
                 self._add_batched(batch)
                 return
             except NotBatchedError as reason:  # raised in the forward pass: nothing was added
-                self._take_examples_one_by_one(str(reason))
+                self._take_examples_one_by_one(f"the batched pass failed ({reason})")
         self._add_by_example(batch, self._parameters)
 
     def importance(self, num_tokens: int) -> dict[str, Tensor]:
@@ -97,8 +94,10 @@ class GradientStatistics:
         with BatchedBackward(self._model, self._parameters, sums, size, statistic, self._workspace) as batched:
             try:
                 values_B = self._objective(self._model, batch)
+            except NotBatchedError:
+                raise
             except Exception as error:  # an error of the model's own comes again, one example at a time
-                raise NotBatchedError(f"the batched pass failed with {type(error).__name__}: {error}") from error
+                raise NotBatchedError(f"{type(error).__name__}: {error}") from error
             total_gradients = batched.backward(values_B, self._unverified)
         if late := [name for name, gradient in total_gradients.items() if gradient.any()]:
             for name in late:
@@ -127,7 +126,7 @@ class GradientStatistics:
             self._add_batched(pair)
         except Exception as error:  # the other way succeeded, so whatever this is, it is no reason to stop
             self._pop_marginals()
-            self._take_examples_one_by_one(f"the batched pass failed with {type(error).__name__}: {error}")
+            self._take_examples_one_by_one(f"the batched pass failed ({error})")
             return
         got = self._pop_marginals()
         if self.paths:  # a parameter took part that no example alone uses
@@ -159,41 +158,6 @@ class GradientStatistics:
         return taken
 
 
-def add_by_example(
-    sums: Mapping[str, Tensor],
-    parameters: Mapping[str, nn.Parameter],
-    model: nn.Module,
-    batch: Batch,
-    objective: Objective,
-    statistic: Statistic,
-) -> None:
-    r"""Add a batch's statistic with one backward pass an example: the slow twin of `BatchedBackward`.
-
-        sums_i += \sum_{b=1}^{B} f(d objective_b / d w_i)
-
-    Args:
-        sums: by parameter name, changed in place.
-        parameters: those to differentiate with respect to.
-        model: unwrapped.
-        batch: tensors with B examples along their first dimension.
-        objective: maps model and batch to one scalar per example.
-        statistic: `f`.
-    """
-
-    def add_and_drop(name: str, gradient: Tensor) -> Tensor:
-        """So that the gradients of one parameter only are held at a time."""
-        statistic.add(sums[name], gradient)
-        return gradient.new_zeros(()).expand_as(gradient)
-
-    hooks = [p.register_hook(partial(add_and_drop, name)) for name, p in parameters.items()]
-    try:
-        for example in examples_of(batch):
-            torch.autograd.grad(objective(model, example).sum(), list(parameters.values()), allow_unused=True)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 def _pieces(batch: Batch) -> Iterator[Batch]:
     """Split a batch on the CPU, where a pass over many tokens leaves the caches."""
     labels, size = batch["labels"], len(batch["labels"])
@@ -202,17 +166,3 @@ def _pieces(batch: Batch) -> Iterator[Batch]:
         size = max(1, _TOKENS_AT_A_TIME_ON_CPU // tokens)
     pieces = {key: value.split(size) for key, value in batch.items()}
     yield from (dict(zip(pieces, values, strict=True)) for values in zip(*pieces.values(), strict=True))
-
-
-def zeros_like_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Return a zero accumulator a trainable parameter: float64 for float64 parameters, else float32."""
-    return {
-        name: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
-        for name, p in trainable_parameters(model).items()
-    }
-
-
-def examples_of(batch: Batch) -> Iterator[Batch]:
-    """Split a batch of B examples into B batches of one."""
-    size = len(batch["labels"])
-    yield from ({key: value[i : i + 1] for key, value in batch.items()} for i in range(size))

@@ -16,7 +16,7 @@ LEVELS = (
     "labels shards",
     "anchor batching contributions text",
     "calls consolidation",
-    "batched",
+    "batched by_example",
     "gradients",
     "step_size",
     "penalty",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..batching import Batch, logits_of
-from ..gradients import Objective
+from ..by_example import Objective
 from ..labels import LabelSource, draw_labels, token_nll
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.utils import ExplicitEnum
 
 from ..batching import Batch, logits_of
-from ..gradients import Objective
+from ..by_example import Objective
 from ..labels import IGNORED
 
 UNIT = "squared output norm per token"

@@ -24,8 +24,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from ewc_hf.arguments import parse_arguments
 from ewc_hf.batching import Batch
+from ewc_hf.by_example import add_by_example
 from ewc_hf.contributions import Statistic
-from ewc_hf.gradients import GradientStatistics, add_by_example
+from ewc_hf.gradients import GradientStatistics
 from ewc_hf.importance.fisher import log_likelihood
 from ewc_hf.labels import LabelSource, next_tokens
 from ewc_hf.params import trainable_parameters
