@@ -62,7 +62,7 @@ class GradientStatistics:
             return
         if not self.paths:
             self._choose_paths(batch)
-        for piece in _pieces(batch):
+        for piece in pieces_of(batch):
             self._add_piece(piece)
 
     def _add_piece(self, batch: Batch) -> None:
@@ -158,7 +158,7 @@ class GradientStatistics:
         return taken
 
 
-def _pieces(batch: Batch) -> Iterator[Batch]:
+def pieces_of(batch: Batch) -> Iterator[Batch]:
     """Split a batch on the CPU, where a pass over many tokens leaves the caches."""
     labels, size = batch["labels"], len(batch["labels"])
     if labels.device.type == "cpu":

@@ -38,8 +38,11 @@ def folder(tmp_path):
 
 
 def test_importance_then_finetuning_then_perplexity(folder):
-    launch(folder, "estimate_importance.py", "--model", "model", "--text", "books.jsonl", "--block_size", "8")
+    launch(
+        folder, "estimate_importance.py", "--model", "model", "--text", "books.jsonl", "--block_size", "8", "--resume"
+    )
     assert (folder / "model" / "ewc_importance.safetensors").is_file()
+    assert not (folder / "model" / "ewc_unfinished.safetensors").exists()
 
     (folder / "defaults.yaml").write_text("learning_rate: 1e-2\nmax_steps: 2\nlogging_steps: 1\nblock_size: 8\n")
     launch(

@@ -26,7 +26,7 @@ from ewc_hf.arguments import parse_arguments
 from ewc_hf.batching import Batch
 from ewc_hf.by_example import add_by_example
 from ewc_hf.contributions import Statistic
-from ewc_hf.gradients import GradientStatistics
+from ewc_hf.gradients import GradientStatistics, pieces_of
 from ewc_hf.importance.fisher import log_likelihood
 from ewc_hf.labels import LabelSource, next_tokens
 from ewc_hf.params import trainable_parameters
@@ -71,6 +71,7 @@ def main() -> None:
 
         longest = batches[args.lengths[-1]]
         memory = {name: extra_peak_bytes(partial(run, longest)) for name, run in contenders.items()}
+        memory["activations"] = extra_peak_bytes(partial(_without_weight_gradients, model, longest))
 
     # 2. How exact ours is.
     error = _relative_error(model, batches[args.lengths[0]])
@@ -90,7 +91,8 @@ def main() -> None:
         f"{args.dtype}, {args.batch_size} examples a batch. Time as a multiple of {PLAIN} in the same round, median "
         f"(min to max) of {args.repeats} rounds. Relative error of ours: {error:.1e}. Peak memory of one batch of "
         f"{args.lengths[-1]} tokens, beyond the weights and our accumulators, which have {size / 2**20:.0f} MiB each; "
-        f"the largest layer has {largest / 2**20:.0f} MiB. kronfluence and backpack cover linear layers only."
+        f"of ours, {memory['activations'] / 2**20:.0f} MiB are activations and their gradients, and the largest layer "
+        f"has {largest / 2**20:.0f} MiB. kronfluence and backpack cover linear layers only."
         + (f" Not installed: {', '.join(missing)}." if missing else "")
     )
     record = {"arguments": asdict(args), "seconds": seconds, "relative_error": error, "peak_memory_bytes": memory}
@@ -135,6 +137,14 @@ def _contenders(model: GPT2LMHeadModel) -> dict[str, Callable[[Tensor], Any]]:
 
 def _batch(ids: Tensor) -> Batch:
     return {"input_ids": ids, "labels": next_tokens(ids)}
+
+
+def _without_weight_gradients(model: GPT2LMHeadModel, ids: Tensor) -> None:
+    """Run what no estimate can do without, on as many examples at a time as ours."""
+    for piece in pieces_of(_batch(ids)):
+        embeddings = model.transformer.wte(piece["input_ids"]).detach().requires_grad_()
+        values_B = OBJECTIVE(model, {"inputs_embeds": embeddings, "labels": piece["labels"]})
+        torch.autograd.grad(values_B.sum(), embeddings)
 
 
 def _relative_error(model: GPT2LMHeadModel, ids: Tensor) -> float:
