@@ -148,11 +148,13 @@ def proximal_step(
 
 def _proximal_kernel(w: Tensor, a: Tensor, omega: Tensor, offset: Tensor, *moment: Tensor) -> None:
     """`c = Omega / (Omega + 1 / (a lambda))`, with `1 / (a lambda) = offset + slope sqrt(v)`."""
-    omega, compliance = omega.to(offset.dtype), offset
+    omega = omega.to(offset.dtype)
     if moment:
         v, slope = moment
-        compliance = v.to(offset.dtype).sqrt().mul_(slope).add_(offset)
-    coefficient = omega / (compliance + omega)
+        denominator = v.to(offset.dtype).sqrt().mul_(slope).add_(offset).add_(omega)
+    else:
+        denominator = omega + offset
+    coefficient = torch.div(omega, denominator, out=denominator)
     if w.dtype == a.dtype == coefficient.dtype:
         w.lerp_(a, coefficient)
     else:
