@@ -102,7 +102,9 @@ def double_stays_double():
         return tensor if narrows else to(tensor, *args, **kwargs)
 
     def float_unless_narrower(tensor):
-        return tensor if tensor.dtype == torch.float64 else wide_float(tensor)
+        return (
+            wide_float(tensor) if tensor.dtype in (torch.float16, torch.bfloat16, torch.float32) else tensor.double()
+        )
 
     with (
         patch.object(torch.Tensor, "to", to_unless_narrower),
