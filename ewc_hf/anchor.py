@@ -8,16 +8,18 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 
-from .shards import Tensors, read_checkpoint
+from .processes import all_agree
+from .sharding import is_sharded, local_part, part_of
+from .shards import StoredTensors, Tensors, open_checkpoint
 
 HERE = "."
 """How a consolidation refers to the checkpoint that it lies beside."""
 
 
-def read_from_checkpoint(folder: Path, source: str, revision: str | None, names: list[str]) -> Tensors | None:
-    """Read an anchor from the checkpoint that a consolidation in `folder` refers to; None where it is not in there."""
+def find_in_checkpoint(folder: Path, source: str, revision: str | None, names: list[str]) -> StoredTensors | None:
+    """Find an anchor in the checkpoint that a consolidation in `folder` refers to; None where it is not in there."""
     patterns = ["model*.safetensors", "model.safetensors.index.json"]
-    return read_checkpoint(folder if source == HERE else local_folder(source, revision, patterns), names)
+    return open_checkpoint(folder if source == HERE else local_folder(source, revision, patterns), names)
 
 
 def local_folder(source: str | os.PathLike[str], revision: str | None, patterns: list[str]) -> Path:
@@ -37,11 +39,18 @@ def local_folder(source: str | os.PathLike[str], revision: str | None, patterns:
         ) from error
 
 
-def same_weights(checkpoint: Tensors, anchor: Tensors) -> bool:
+def same_weights(checkpoint: StoredTensors, anchor: Tensors) -> bool:
     """Tell whether a checkpoint, read in the anchor's dtype, is the anchor."""
-    return all(
-        checkpoint[name].shape == w.shape and torch.equal(checkpoint[name].to(w), w) for name, w in anchor.items()
-    )
+
+    def same(name: str) -> bool:
+        weight = anchor[name]
+        local = local_part(weight)
+        return checkpoint[name].shape == weight.shape and torch.equal(
+            part_of(weight).of(checkpoint[name]).to(local), local
+        )
+
+    together = any(is_sharded(weight) for weight in anchor.values())
+    return all_agree(all(same(name) for name in anchor), together)
 
 
 def reference_to(source: str | os.PathLike[str], folder: Path) -> str:

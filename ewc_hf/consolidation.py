@@ -10,20 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import transformers
 
-from .anchor import HERE, local_folder, read_from_checkpoint, reference_to, same_weights
-from .files import read_json, replaced, write_json
-from .params import fingerprint
-from .shards import Tensors, index_path, read_shards, remove_stale_shards, write_shards
+from .anchor import HERE, find_in_checkpoint, reference_to, same_weights
+from .files import replaced, write_json
+from .fingerprint import fingerprint
+from .processes import process_index
+from .sharding import is_sharded, local_part, part_of, sharded_like
+from .shards import Tensors, index_path, remove_stale_shards, write_shards
+from .stored import (
+    ANCHOR,
+    CONFIG_NAME,
+    FORMAT_VERSION,
+    IMPORTANCE,
+    StoredConsolidation,
+    checked_fingerprint,
+    require_same_shapes,
+    require_valid,
+)
 from .version import __version__
 
-CONFIG_NAME = "ewc_config.json"
-IMPORTANCE, ANCHOR = "ewc_importance", "ewc_anchor"
-FORMAT_VERSION = 1
 NATS_PER_TOKEN = "nats per token"
 """The unit of Fisher importance, in which `1/2 sum Omega (w - w*)^2` predicts forgetting."""
-_REQUIRED = {"method", "unit", "num_examples", "num_tokens", "importance_fingerprint", "tasks"}
 
 
 @dataclass(eq=False, repr=False)
@@ -51,18 +60,10 @@ class Consolidation:
         """Check the tensors; a NaN here would otherwise surface as a silent NaN loss."""
         if not self.importance:
             raise ValueError("expected the importance of at least one parameter, got none; estimate it again")
-        _require_same_shapes(self.importance, self.anchor, "importance", "anchor")
+        require_same_shapes(self.importance, self.anchor, "importance", "anchor")
         for kind, tensors in (("importance", self.importance), ("anchor", self.anchor)):
             for name, tensor in tensors.items():
-                if not torch.isfinite(tensor).all():
-                    raise ValueError(
-                        f"expected finite numbers, got NaN or Inf in the {kind} of '{name}'; estimate it again"
-                    )
-        for name, tensor in self.importance.items():
-            if (tensor < 0).any():
-                raise ValueError(
-                    f"expected importance >= 0, got {tensor.min().item():g} in '{name}'; clamp it at zero"
-                )
+                require_valid(local_part(tensor), kind, name)
 
     @classmethod
     def create(
@@ -122,12 +123,6 @@ class Consolidation:
             self.anchor = {name: weight.clone() for name, weight in self.anchor.items()}
             self.anchor_is_borrowed = False
 
-    def in_bfloat16(self) -> Consolidation:
-        """Return the importance in bfloat16, and those parts of the anchor that bfloat16 holds without loss."""
-        importance = {name: omega.bfloat16() for name, omega in self.importance.items()}
-        anchor = {name: w.bfloat16() if torch.equal(w.bfloat16().to(w), w) else w for name, w in self.anchor.items()}
-        return Consolidation(importance, anchor, self.metadata, self.anchor_is_borrowed)
-
     def _require_unmoved_anchor(self) -> None:
         if self.anchor_is_borrowed and fingerprint(self.anchor) != self.metadata["anchor"]["fingerprint"]:
             raise ValueError(
@@ -155,15 +150,19 @@ class Consolidation:
                     f"expected importances of the same {key}, got '{self.metadata[key]}' and '{new.metadata[key]}'; "
                     "estimate both in the same way"
                 )
-        _require_same_shapes(self.importance, new.importance, "older importance", "newer importance")
-        importance = {name: decay * self.importance[name].to(omega) + omega for name, omega in new.importance.items()}
-        older = [{**task, "weight": decay * task["weight"]} for task in self.metadata["tasks"]]
+        require_same_shapes(self.importance, new.importance, "older importance", "newer importance")
+        importance = {}
+        for name, omega in new.importance.items():
+            local = local_part(omega)
+            older = part_of(omega).of(self.importance[name]).to(local)
+            importance[name] = sharded_like(omega, decay * older + local)
+        tasks = [{**task, "weight": decay * task["weight"]} for task in self.metadata["tasks"]]
         metadata = {
             **new.metadata,
             "num_examples": self.metadata["num_examples"] + new.metadata["num_examples"],
             "num_tokens": self.metadata["num_tokens"] + new.metadata["num_tokens"],
             "importance_fingerprint": fingerprint(importance),
-            "tasks": older + new.metadata["tasks"],
+            "tasks": tasks + new.metadata["tasks"],
         }
         return Consolidation(importance, new.anchor, metadata, new.anchor_is_borrowed)
 
@@ -194,7 +193,7 @@ class Consolidation:
         self._require_unmoved_anchor()
         folder = Path(folder)
         source = HERE if anchor_source is None else reference_to(anchor_source, folder)
-        checkpoint = read_from_checkpoint(folder, source, anchor_revision, list(self.anchor))
+        checkpoint = find_in_checkpoint(folder, source, anchor_revision, list(self.anchor))
         if checkpoint is not None and not same_weights(checkpoint, self.anchor):
             checkpoint = None
         if anchor_source is not None and checkpoint is None:
@@ -202,22 +201,32 @@ class Consolidation:
                 f"expected a checkpoint that holds the anchor, got '{anchor_source}' with other weights or names; "
                 "leave `anchor_source` out to store the anchor itself"
             )
+        together = any(is_sharded(tensor) for tensor in self.importance.values())
         anchor = {
             "source": ANCHOR if checkpoint is None else source,
             "revision": anchor_revision,
-            "fingerprint": fingerprint(self.anchor if checkpoint is None else checkpoint),
+            "fingerprint": fingerprint(self.anchor)
+            if checkpoint is None
+            else checked_fingerprint(checkpoint, "anchor", together),
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            config = stack.enter_context(replaced(folder / CONFIG_NAME))
-            write_shards(stack, folder, IMPORTANCE, self.importance, max_shard_size)
-            if checkpoint is None:
-                write_shards(stack, folder, ANCHOR, self.anchor, max_shard_size)
-            write_json(config, {**self.metadata, "anchor": anchor})
-        if checkpoint is not None:
-            index_path(folder, ANCHOR).unlink(missing_ok=True)
-        remove_stale_shards(folder, IMPORTANCE)
-        remove_stale_shards(folder, ANCHOR)
+        writes = process_index() == 0
+        if writes:
+            folder.mkdir(parents=True, exist_ok=True)
+        if writes or together:
+            with ExitStack() as stack:
+                config = stack.enter_context(replaced(folder / CONFIG_NAME)) if writes else None
+                write_shards(stack, folder, IMPORTANCE, self.importance, max_shard_size)
+                if checkpoint is None:
+                    write_shards(stack, folder, ANCHOR, self.anchor, max_shard_size)
+                if config is not None:
+                    write_json(config, {**self.metadata, "anchor": anchor})
+        if writes:
+            if checkpoint is not None:
+                index_path(folder, ANCHOR).unlink(missing_ok=True)
+            remove_stale_shards(folder, IMPORTANCE)
+            remove_stale_shards(folder, ANCHOR)
+        if together:
+            dist.barrier()
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], revision: str | None = None) -> Consolidation:
@@ -231,57 +240,7 @@ class Consolidation:
             ValueError: a file is missing, truncated, changed or of another format, an index names a path outside its
                 folder, the anchor's fingerprint is not the one recorded, or a number is NaN, infinite or negative.
         """
-        folder = local_folder(source, revision, ["ewc_*", "model*.safetensors", "model.safetensors.index.json"])
-        metadata = _read_metadata(folder / CONFIG_NAME)
-        importance, recorded = read_shards(folder, IMPORTANCE), metadata["anchor"]
-        if recorded["source"] == ANCHOR:
-            anchor: Tensors | None = read_shards(folder, ANCHOR)
-        else:
-            anchor = read_from_checkpoint(folder, recorded["source"], recorded.get("revision"), list(importance))
-        if anchor is None or fingerprint(anchor) != recorded["fingerprint"]:
-            raise ValueError(
-                f"expected the anchor with fingerprint {recorded['fingerprint']} in '{recorded['source']}' (seen from "
-                f"'{folder}'), got other weights; put the checkpoint back that the importance was estimated on, or "
-                "estimate it again"
-            )
-        if recorded["source"] in (HERE, ANCHOR):
-            metadata["anchor"] = {**recorded, "source": str(source), "revision": revision}
-        consolidation = cls(importance, anchor, metadata)
-        if fingerprint(importance) != metadata["importance_fingerprint"]:
-            raise ValueError(
-                f"expected the importance of fingerprint {metadata['importance_fingerprint']} in '{folder}', "
-                "got another; its shards and its config were not saved together: copy or estimate it again"
-            )
-        return consolidation
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    metadata = read_json(path)
-    if not isinstance(metadata, dict) or metadata.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"expected format version {FORMAT_VERSION} in '{path}', got another; "
-            "install the version of ewc_hf that wrote it, or estimate the importance again"
-        )
-    if missing := sorted(_REQUIRED - metadata.keys()):
-        raise ValueError(f"expected the keys {missing} in '{path}', got a file without; estimate the importance again")
-    anchor = metadata.get("anchor")
-    if not isinstance(anchor, dict) or not isinstance(anchor.get("source"), str) or "fingerprint" not in anchor:
-        raise ValueError(
-            f"expected 'anchor' with 'source' and 'fingerprint' in '{path}', got {anchor}; "
-            "estimate the importance again"
-        )
-    return metadata
-
-
-def _require_same_shapes(a: Tensors, b: Tensors, name_of_a: str, name_of_b: str) -> None:
-    if lone := sorted(a.keys() ^ b.keys()):
-        raise ValueError(
-            f"expected the same parameters in {name_of_a} and {name_of_b}, got {len(lone)} in only one of them, "
-            f"such as '{lone[0]}'; estimate both on the same model"
-        )
-    for name in a:
-        if a[name].shape != b[name].shape:
-            raise ValueError(
-                f"expected the same shape of '{name}' in {name_of_a} and {name_of_b}, got {tuple(a[name].shape)} and "
-                f"{tuple(b[name].shape)}; estimate both on the same model"
-            )
+        stored = StoredConsolidation.open(source, revision)
+        importance = {name: tensor[...] for name, tensor in stored.importance.items()}
+        anchor = {name: tensor[...] for name, tensor in stored.anchor.items()}
+        return cls(importance, anchor, stored.metadata)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from transformers.utils import ExplicitEnum, logging
 
 from .consolidation import NATS_PER_TOKEN, Consolidation
-from .params import LocalParameter, LocalParameters, trainable_parameters
+from .params import LocalParameters, trainable_parameters, whole_shape
 from .penalty import add_penalty_gradient, penalty_value, proximal_step
 from .shards import Tensors
 from .step_size import require_readable_step, step_size
+from .stored import StoredConsolidation
 
 logger = logging.get_logger(__name__)
 
@@ -33,28 +34,30 @@ class CoupledPenalty:
 
     Attributes:
         alphas: alpha of each parameter group, learning rates; 0 where the penalty is plain.
+        importance: this process's part of Omega, as it is held.
+        anchor: this process's part of `w*`, as it is held.
     """
 
     def __init__(
         self,
-        consolidation: Consolidation,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        consolidation: Consolidation | StoredConsolidation,
+        parameters: LocalParameters,
         coupling: Coupling,
         ewc_lambda: float,
         alphas: Sequence[float],
+        bfloat16: bool = False,
         offload: bool = False,
         fused: bool = False,
     ) -> None:
-        """Put importance and anchor beside the weights, in the dtypes they have.
+        """Put this process's part of importance and anchor beside its part of the weights.
 
         Args:
-            consolidation: importance and anchor by parameter name.
-            model: the model as it is trained.
-            optimizer: the innermost optimizer.
+            consolidation: importance and anchor by parameter name; of a stored one no more than the part is read.
+            parameters: the model's as it is trained.
             coupling: how the penalty acts.
             ewc_lambda: lambda; for Fisher a pure number, one predicted nat of forgetting per nat of task loss.
             alphas: of each parameter group; read by the `loss` coupling.
+            bfloat16: round the importance to bfloat16, and hold the anchor in it where that loses nothing.
             offload: leave importance and anchor in the host's memory, from where each step reads them.
             fused: whether `torch.compile` makes one kernel of a step.
 
@@ -63,31 +66,37 @@ class CoupledPenalty:
                 consolidation.
         """
         if coupling is Coupling.DECOUPLED:
-            require_readable_step(optimizer)
+            require_readable_step(parameters.optimizer)
         self.alphas = list(alphas)
         self._coupling, self._lambda, self._fused = coupling, ewc_lambda, fused
         self._predicts_nats = consolidation.metadata["unit"] == NATS_PER_TOKEN
-        self._parameters = LocalParameters(model, optimizer)
-        self._importance: Tensors = {}
-        self._anchor: Tensors = {}
-        for parameter in self._parameters:
+        self._parameters = parameters
+        self.importance: Tensors = {}
+        self.anchor: Tensors = {}
+        for parameter in parameters:
             if parameter.name in consolidation.importance:
-                weight, anchor = parameter.weight, consolidation.anchor[parameter.name]
+                weight = parameter.weight
+                importance = parameter.part.of(consolidation.importance[parameter.name])
+                anchor = parameter.part.of(consolidation.anchor[parameter.name])
                 if anchor.dtype.itemsize >= weight.dtype.itemsize:
                     anchor = anchor.to(weight.dtype)
+                if bfloat16:
+                    importance = importance.bfloat16()
+                    rounded = anchor.bfloat16()
+                    anchor = rounded if torch.equal(rounded.to(anchor), anchor) else anchor
                 device = torch.device("cpu") if offload else weight.device
-                self._importance[parameter.name] = _placed(consolidation.importance[parameter.name], device)
-                self._anchor[parameter.name] = _placed(anchor, device)
+                self.importance[parameter.name] = _placed(importance, device)
+                self.anchor[parameter.name] = _placed(anchor, device)
                 if torch.finfo(weight.dtype).bits < 32:
                     logger.warning_once(
                         f"The weights are {weight.dtype}: pulls below their precision round away. "
                         "Keep them in float32 and train with bf16=True for the full effect."
                     )
-
-        if not self._importance:
+        if parameters.names.isdisjoint(consolidation.importance):
             raise ValueError(
-                f"expected an optimizer that steps weights of the consolidation, got {type(optimizer).__name__} with "
-                "none of them; layer-wise optimizers, which step during the backward, cannot be used"
+                f"expected an optimizer that steps weights of the consolidation, got "
+                f"{type(parameters.optimizer).__name__} with none of them; layer-wise optimizers, which step during "
+                "the backward, cannot be used"
             )
 
     def add_gradient(self, scaler: torch.amp.GradScaler | None = None) -> None:
@@ -98,9 +107,9 @@ class CoupledPenalty:
         """
         if self._coupling is Coupling.LOSS:
             loss_scale = 1.0 if scaler is None else scaler.get_scale()
-            for p in self._penalized():
-                if p.grad is not None:
-                    anchor, omega, alpha = self._anchor[p.name], self._importance[p.name], self.alphas[p.group_index]
+            for p in self._parameters.stepped():
+                if p.grad is not None and p.name in self.importance:
+                    anchor, omega, alpha = self.anchor[p.name], self.importance[p.name], self.alphas[p.group_index]
                     add_penalty_gradient(p.grad, p.weight, anchor, omega, self._lambda, alpha, loss_scale, self._fused)
 
     def pull(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -112,9 +121,9 @@ class CoupledPenalty:
         found_inf = getattr(optimizer, "found_inf", None)
         if self._coupling is not Coupling.DECOUPLED or (found_inf is not None and found_inf.item() != 0):
             return
-        for p in self._penalized():
-            if p.grad is not None:
-                anchor, omega, step = self._anchor[p.name], self._importance[p.name], step_size(optimizer, p)
+        for p in self._parameters.stepped():
+            if p.name in self.importance:
+                anchor, omega, step = self.anchor[p.name], self.importance[p.name], step_size(optimizer, p)
                 proximal_step(p.weight, anchor, omega, self._lambda, step, self._fused)
 
     def values(self) -> dict[str, float]:
@@ -126,14 +135,14 @@ class CoupledPenalty:
         return logs
 
     def _value(self, ewc_lambda: float, alphas: Sequence[float]) -> float:
-        values = [
-            penalty_value(p.weight, self._anchor[p.name], self._importance[p.name], ewc_lambda, alphas[p.group_index])
-            for p in self._penalized()
-        ]
-        return sum(value.item() for value in values)
-
-    def _penalized(self) -> Iterator[LocalParameter]:
-        return (p for p in self._parameters if p.name in self._importance)
+        values = {
+            p.name: penalty_value(
+                p.weight, self.anchor[p.name], self.importance[p.name], ewc_lambda, alphas[p.group_index]
+            )
+            for p in self._parameters
+            if p.name in self.importance
+        }
+        return self._parameters.sum_over_processes({name: value.item() for name, value in values.items()})
 
 
 def _placed(tensor: Tensor, device: torch.device) -> Tensor:
@@ -142,7 +151,7 @@ def _placed(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory() if device.type == "cpu" and torch.cuda.is_available() else tensor
 
 
-def require_matching_model(consolidation: Consolidation, model: nn.Module) -> None:
+def require_matching_model(consolidation: Consolidation | StoredConsolidation, model: nn.Module) -> None:
     """Check that a consolidation belongs to a model; warn of weights that move freely.
 
     Raises:
@@ -157,7 +166,7 @@ def require_matching_model(consolidation: Consolidation, model: nn.Module) -> No
             "names: train the model itself, or estimate the importance on the wrapped model"
         )
     for name in sorted(shared):
-        expected, got = tuple(consolidation.importance[name].shape), tuple(parameters[name].shape)
+        expected, got = tuple(consolidation.importance[name].shape), tuple(whole_shape(parameters[name]))
         if expected != got:
             raise ValueError(
                 f"expected '{name}' of shape {expected} as in the consolidation, got {got}; estimate the importance "

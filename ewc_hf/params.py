@@ -1,19 +1,22 @@
-"""Which tensors are held: canonical names, tied weights once, and this rank's part of each parameter.
+"""Which tensors are held: canonical names, tied weights once, and this process's part of each parameter.
 
 `LocalParameters` is the one place where training engines differ. Everything above it sees plain tensors.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+
+from .processes import sum_over
+from .sharding import Part, Sharding, local_part, part_of
 
 _COMPILED = "_orig_mod."
 """What a submodule compiled by `torch.compile` puts into the names of its parameters."""
@@ -21,10 +24,11 @@ _COMPILED = "_orig_mod."
 
 @dataclass(frozen=True)
 class LocalParameter:
-    """This rank's part of one parameter while an engine lends it out.
+    """This process's part of one parameter while an engine lends it out.
 
     Attributes:
         name: canonical name, as in `model.named_parameters()` of the unwrapped model.
+        part: where in the parameter the part lies; the tensors below have its shape.
         weight: the weight, outside autograd; in-place writes reach the model.
         grad: its gradient, or None where the last backward left none; in-place writes reach the optimizer.
         group: the optimizer's parameter group (`lr`, `betas`, ...).
@@ -33,6 +37,7 @@ class LocalParameter:
     """
 
     name: str
+    part: Part
     weight: Tensor
     grad: Tensor | None
     group: Mapping[str, Any]
@@ -41,7 +46,7 @@ class LocalParameter:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the model inside DataParallel, DistributedDataParallel and `torch.compile` wrappers."""
+    """Return the model inside DataParallel, DistributedDataParallel, DeepSpeed and `torch.compile` wrappers."""
     while (inner := extract_model_from_parallel(model, keep_torch_compile=False)) is not model:
         model = inner
     return model
@@ -51,7 +56,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that require a gradient by canonical name; tied weights appear once.
 
     Raises:
-        ValueError: no parameter requires a gradient, or a parameter is sharded over ranks.
+        ValueError: no parameter requires a gradient.
     """
     named = ((name.replace(_COMPILED, ""), p) for name, p in unwrap(model).named_parameters())
     parameters = {name: p for name, p in named if p.requires_grad}
@@ -60,20 +65,27 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
             "expected a model with trainable parameters, got one whose parameters all have requires_grad=False; "
             "call `model.requires_grad_(True)` or unfreeze the layers to protect"
         )
-    sharded = [name for name, p in parameters.items() if isinstance(p, DTensor)]
-    if sharded:
-        raise ValueError(
-            f"expected parameters held whole by each rank, got the sharded parameter '{sharded[0]}' "
-            f"({len(sharded)} in all); use one process or DistributedDataParallel"
-        )
     return parameters
 
 
-class LocalParameters:
-    """This rank's part of each trainable parameter that an optimizer steps, lent out one after another.
+def whole_shape(parameter: Any) -> torch.Size:
+    """Return a parameter's shape, also where ZeRO-3 has left an empty tensor in its place."""
+    return parameter.ds_shape if is_in_zero3(parameter) else parameter.shape
 
-    An engine that can only lend copies writes them back when the next one is asked for,
-    so finish with one `LocalParameter` before taking the next.
+
+def is_in_zero3(parameter: nn.Parameter) -> bool:
+    """Tell whether ZeRO-3 has taken the parameter's numbers out of the model."""
+    return hasattr(parameter, "ds_shape")
+
+
+class LocalParameters:
+    """This process's part of each trainable parameter that an optimizer steps, lent out one after another.
+
+    Plain parameters are lent whole, those that FSDP2 shards as the local part of the `DTensor`.
+
+    Attributes:
+        optimizer: the innermost optimizer, whose hooks surround each step.
+        names: of all parameters that it steps, in whatever process.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -84,32 +96,44 @@ class LocalParameters:
             optimizer: the innermost optimizer, whose `state` and `param_groups` are read.
         """
         names = {p: name for name, p in trainable_parameters(model).items()}
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         self._held = [
-            (names[parameter], parameter, index)
+            (names[parameter], parameter, part_of(parameter), index)
             for index, group in enumerate(optimizer.param_groups)
             for parameter in group["params"]
             if parameter in names
         ]
+        self.names = frozenset(name for name, *_ in self._held)
 
     def __iter__(self) -> Iterator[LocalParameter]:
         """Lend out each part, as it is at this moment."""
-        for name, parameter, index in self._held:
+        for name, parameter, part, index in self._held:
+            state = self.optimizer.state.get(parameter, {})
             yield LocalParameter(
                 name=name,
-                weight=parameter.detach(),
-                grad=parameter.grad,
-                group=self._optimizer.param_groups[index],
+                part=part,
+                weight=local_part(parameter),
+                grad=_local(parameter.grad),
+                group=self.optimizer.param_groups[index],
                 group_index=index,
-                state=self._optimizer.state.get(parameter, {}),
+                state={
+                    key: local_part(value) if isinstance(value, DTensor) else value for key, value in state.items()
+                },
             )
 
+    def stepped(self) -> Iterator[LocalParameter]:
+        """Lend out the parts that the optimizer moved in the step that has just ended."""
+        return (parameter for parameter in self if parameter.grad is not None)
 
-def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 (hex) of the tensors' names, dtypes, shapes and bytes, whatever their order and device."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    def sum_over_processes(self, values: Mapping[str, float]) -> float:
+        """Return the sum of a value of each parameter's part, by name, over all parts in all processes."""
+        totals: dict[dist.ProcessGroup | None, float] = {}
+        for name, parameter, _, _ in self._held:
+            group = Sharding.of(parameter).group if isinstance(parameter, DTensor) else None
+            totals[group] = totals.get(group, 0.0) + values.get(name, 0.0)
+        return sum(value if group is None else sum_over(group, value) for group, value in totals.items())
+
+
+def _local(value: Any) -> Any:
+    """Return the local part of a sharded tensor, anything else as it is."""
+    return local_part(value) if isinstance(value, DTensor) else value

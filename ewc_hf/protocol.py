@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from .config import EWCConfig
 from .files import read_json, replaced, write_json
-from .params import fingerprint, trainable_parameters
+from .fingerprint import fingerprint
+from .params import trainable_parameters
 
 _PROTOCOL = (
     "max_steps",

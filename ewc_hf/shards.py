@@ -1,19 +1,24 @@
-"""Named tensors in safetensors shards with an index, each shard's SHA-256 in it; and checkpoints of transformers."""
+"""Named tensors in safetensors shards with an index, each shard's SHA-256 in it; and checkpoints of transformers.
+
+Nothing is read before its rows are asked for, and what is written goes block by block: no process holds a whole model.
+"""
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from huggingface_hub import split_torch_state_dict_into_shards
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from huggingface_hub import split_state_dict_into_shards_factory
 from torch import Tensor
 
 from .files import read_json, replaced, write_json
+from .processes import divided, process_index
+from .tensor_file import StoredTensor, open_safetensors, sha256, write_tensor_file
 
 Tensors = dict[str, Tensor]
+
+StoredTensors = dict[str, StoredTensor]
 
 
 def index_path(folder: Path, stem: str) -> Path:
@@ -21,8 +26,12 @@ def index_path(folder: Path, stem: str) -> Path:
     return folder / f"{stem}.safetensors.index.json"
 
 
-def write_shards(stack: ExitStack, folder: Path, stem: str, tensors: Tensors, max_shard_size: int | str) -> None:
+def write_shards(
+    stack: ExitStack, folder: Path, stem: str, tensors: Mapping[str, Tensor], max_shard_size: int | str
+) -> None:
     """Write shards and their index under temporary names, which `stack` renames when it closes without an error.
+
+    Where several processes share the tensors, each has to call this; the first one writes.
 
     Args:
         stack: renames in reverse order of entry: the shards first, then their index.
@@ -31,18 +40,23 @@ def write_shards(stack: ExitStack, folder: Path, stem: str, tensors: Tensors, ma
         tensors: by name; their order is kept.
         max_shard_size: bytes, or a string like "5GB".
     """
-    plan = split_torch_state_dict_into_shards(
-        tensors, filename_pattern=f"{stem}{{suffix}}.safetensors", max_shard_size=max_shard_size
+    plan = split_state_dict_into_shards_factory(
+        dict(tensors),
+        get_storage_size=lambda tensor: tensor.numel() * tensor.element_size(),
+        filename_pattern=f"{stem}{{suffix}}.safetensors",
+        max_shard_size=max_shard_size,
     )
-    index = stack.enter_context(replaced(index_path(folder, stem)))
-    digests = {}
+    writes = process_index() == 0
+    index = stack.enter_context(replaced(index_path(folder, stem))) if writes else None
+    digests: dict[str, str] = {}
+    file_of: dict[str, str] = {}
     for filename, names in plan.filename_to_tensors.items():
-        shard = stack.enter_context(replaced(folder / filename))
-        save_file({name: tensors[name].cpu().contiguous() for name in names}, shard, metadata={"format": "pt"})
-        digests[filename] = sha256(shard)
-    file_of = {name: filename for filename, names in plan.filename_to_tensors.items() for name in names}
-    weight_map = {name: file_of[name] for name in tensors}
-    write_json(index, {"metadata": {**plan.metadata, "sha256": digests}, "weight_map": weight_map})
+        path = stack.enter_context(replaced(folder / filename)) if writes else None
+        digests[filename] = write_tensor_file(path, {name: tensors[name] for name in names})
+        file_of |= dict.fromkeys(names, filename)
+    if index is not None:
+        weight_map = {name: file_of[name] for name in tensors}
+        write_json(index, {"metadata": {**plan.metadata, "sha256": digests}, "weight_map": weight_map})
 
 
 def remove_stale_shards(folder: Path, stem: str) -> None:
@@ -54,31 +68,48 @@ def remove_stale_shards(folder: Path, stem: str) -> None:
             path.unlink()
 
 
-def read_shards(folder: Path, stem: str) -> Tensors:
-    """Read what `write_shards` wrote, in the same order, after every shard's SHA-256 was found right.
+def open_shards(folder: Path, stem: str) -> StoredTensors:
+    """Find what `write_shards` wrote, in the same order; none of it is read.
 
     Raises:
         ValueError: the index is missing or malformed or names a path outside its folder, or a shard is missing,
-            truncated, has another SHA-256 or lacks a tensor.
+            truncated or lacks a tensor.
+    """
+    return _open(folder, _read_weight_map(index_path(folder, stem)))
+
+
+def verify_shards(folder: Path, stem: str, together: bool = False) -> None:
+    """Check every shard's SHA-256 against the index.
+
+    Args:
+        folder: where the files are.
+        stem: what their names begin with.
+        together: whether all processes call this and share the work.
+
+    Raises:
+        ValueError: the index is missing or malformed, names a path outside its folder or has no checksums, or a shard
+            is missing or has another.
     """
     index = index_path(folder, stem)
-    weight_map = _read_weight_map(index)
+    filenames = list(dict.fromkeys(_read_weight_map(index).values()))
     try:
         digests = dict(read_json(index)["metadata"]["sha256"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"expected 'metadata.sha256' in '{index}', got none; save it again") from error
-    for filename in dict.fromkeys(weight_map.values()):
+
+    def check(filename: str) -> None:
         path = folder / filename
-        if sha256(path) != digests.get(filename):
+        if (found := sha256(path)) != digests.get(filename):
             raise ValueError(
-                f"expected SHA-256 {digests.get(filename)} of '{path}', got {sha256(path)}; the shard was truncated "
+                f"expected SHA-256 {digests.get(filename)} of '{path}', got {found}; the shard was truncated "
                 "or changed since it was saved: copy or estimate it again"
             )
-    return _read(folder, weight_map)
+
+    divided(filenames, check, together)
 
 
-def read_checkpoint(folder: Path, names: list[str]) -> Tensors | None:
-    """Read tensors from a transformers checkpoint's safetensors; None where it has none or lacks one of the names.
+def open_checkpoint(folder: Path, names: list[str]) -> StoredTensors | None:
+    """Find tensors in a transformers checkpoint's safetensors; None where it has none or lacks one of the names.
 
     Raises:
         ValueError: the checkpoint's index names a path outside its folder, or a shard is missing or unreadable.
@@ -93,16 +124,7 @@ def read_checkpoint(folder: Path, names: list[str]) -> Tensors | None:
         return None
     if not set(names) <= set(weight_map):
         return None
-    return _read(folder, {name: weight_map[name] for name in names})
-
-
-def sha256(path: Path) -> str:
-    """Return a file's SHA-256 as hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return _open(folder, {name: weight_map[name] for name in names})
 
 
 def _read_weight_map(index: Path) -> dict[str, str]:
@@ -122,25 +144,14 @@ def _read_weight_map(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def open_safetensors(path: Path) -> safe_open:
-    """Open a safetensors file, to be used in a `with` statement.
-
-    Raises:
-        ValueError: it is not one.
-    """
-    try:
-        return safe_open(path, framework="pt")
-    except SafetensorError as error:
-        raise ValueError(f"expected a safetensors file, got '{path}', unreadable ({error}); copy it again") from error
-
-
-def _read(folder: Path, weight_map: dict[str, str]) -> Tensors:
-    tensors: Tensors = {}
+def _open(folder: Path, weight_map: dict[str, str]) -> StoredTensors:
+    found: StoredTensors = {}
     for filename in dict.fromkeys(weight_map.values()):
-        with open_safetensors(folder / filename) as file:
+        path = folder / filename
+        with open_safetensors(path) as file:
             stored = set(file.keys())
             for name in (name for name, location in weight_map.items() if location == filename):
                 if name not in stored:
-                    raise ValueError(f"expected the tensor '{name}' in '{folder / filename}', got none; save it again")
-                tensors[name] = file.get_tensor(name)
-    return {name: tensors[name] for name in weight_map}
+                    raise ValueError(f"expected the tensor '{name}' in '{path}', got none; save it again")
+                found[name] = StoredTensor.find(path, file, name)
+    return {name: found[name] for name in weight_map}

@@ -13,6 +13,9 @@ from torch import Tensor, optim
 
 from .params import LocalParameter
 
+_DEEPSPEED = ("DeepSpeedCPUAdam", "FusedAdam")
+"""DeepSpeed's optimizers, whose step and state are those of torch's Adam; it puts them in the place of that."""
+
 
 @dataclass(frozen=True)
 class StepSize:
@@ -35,12 +38,12 @@ def require_readable_step(optimizer: optim.Optimizer) -> None:
     """Check that the optimizer's step is one that `step_size` knows.
 
     Raises:
-        ValueError: the optimizer is not SGD, Adam or AdamW of torch.
+        ValueError: the optimizer is not SGD, Adam or AdamW of torch, nor DeepSpeed's Adam.
     """
-    if not isinstance(optimizer, optim.SGD | optim.Adam):
+    if not isinstance(optimizer, optim.SGD | optim.Adam) and type(optimizer).__name__ not in _DEEPSPEED:
         raise ValueError(
-            "expected SGD, Adam or AdamW of torch.optim for ewc_coupling='decoupled', which needs the optimizer's own "
-            f'step per weight, got {type(optimizer).__name__}; use ewc_coupling="loss"'
+            "expected SGD, Adam or AdamW of torch.optim, or DeepSpeed's Adam, for ewc_coupling='decoupled', which "
+            f"needs the optimizer's own step per weight, got {type(optimizer).__name__}; use ewc_coupling='loss'"
         )
 
 
@@ -60,11 +63,11 @@ def step_size(optimizer: optim.Optimizer, parameter: LocalParameter) -> StepSize
             return StepSize(learning_rate)
         return StepSize(learning_rate * (1 - group["dampening"]) / (1 - group["momentum"]))
     state = parameter.state
-    second_moment = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
+    second_moment = state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"]
     log_beta2 = math.log(group["betas"][1]) if group["betas"][1] > 0 else -math.inf
     step = state["step"]
-    if step.is_cpu:
-        bias_correction: Tensor | float = -math.expm1(step.item() * log_beta2)
+    if isinstance(step, int) or step.is_cpu:
+        bias_correction: Tensor | float = -math.expm1(int(step) * log_beta2)
     else:  # a number would have to be waited for
         bias_correction = -(step.float() * log_beta2).expm1()
     return StepSize(

@@ -17,6 +17,8 @@ from .consolidation import Consolidation
 from .coupling import CoupledPenalty, Coupling, require_matching_model
 from .importance import SynapticIntelligence
 from .perplexity import evaluate_perplexity
+from .stored import StoredConsolidation
+from .zero import local_parameters
 
 if TYPE_CHECKING:
     from transformers import Trainer as _SomeTrainer
@@ -73,18 +75,16 @@ class EWCMixin(_SomeTrainer):
         if self.args.greater_is_better and any(best.startswith(f"{name}_") for name in self._retention_texts):
             raise ValueError(f"expected greater_is_better=False for '{best}', which is better when lower, got True")
         if consolidation is not None and self._ewc.ewc_lambda > 0:
-            if self.is_deepspeed_enabled or self.is_fsdp_enabled:
-                raise ValueError(
-                    "expected one process or DistributedDataParallel, got DeepSpeed or FSDP, whose weights the "
-                    "penalty does not reach; use a launch config without them"
-                )
-            if not isinstance(consolidation, Consolidation):
-                consolidation = Consolidation.from_pretrained(consolidation)
-            require_matching_model(consolidation, self.model)
-            consolidation.own_anchor()
-            if self._ewc.ewc_state_dtype == StateDtype.BFLOAT16:
-                consolidation = consolidation.in_bfloat16()
-            self.add_callback(_PenaltyCallback(self, consolidation))
+            self._require_engine()
+            remembered: Consolidation | StoredConsolidation
+            if isinstance(consolidation, Consolidation):
+                remembered = consolidation
+                remembered.own_anchor()
+            else:
+                self.accelerator.wait_for_everyone()  # one process may be writing it
+                remembered = StoredConsolidation.open(consolidation, together=True)
+            require_matching_model(remembered, self.model)
+            self.add_callback(_PenaltyCallback(self, remembered))
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient."""
@@ -127,9 +127,27 @@ class EWCMixin(_SomeTrainer):
             raise ValueError("expected ewc_synaptic=True, got False; switch it on in the arguments and train again")
         return self._synaptic.consolidation()
 
-    def _couple_penalty(self, consolidation: Consolidation) -> None:
+    def _require_engine(self) -> None:
+        """Check that the engine can honour the coupling.
+
+        Raises:
+            ValueError: DeepSpeed with coupling `loss`, or the first version of FSDP.
+        """
+        if self.is_deepspeed_enabled and self._ewc.ewc_coupling == Coupling.LOSS:
+            raise ValueError(
+                "expected ewc_coupling='decoupled' under DeepSpeed, which clips the gradient and steps within the "
+                "backward, got 'loss'; change the coupling, or use DistributedDataParallel or FSDP2"
+            )
+        if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
+            raise ValueError(
+                "expected FSDP of version 2, got version 1, which hides the weights in flat ones; set "
+                "'fsdp_version: 2' in the launch config"
+            )
+
+    def _couple_penalty(self, consolidation: Consolidation | StoredConsolidation) -> None:
         """Couple the penalty to the model and optimizer of the run that begins or resumes."""
-        options, optimizer = self._ewc, self.optimizer.optimizer
+        options, parameters = self._ewc, local_parameters(self.model, self.optimizer)
+        optimizer = parameters.optimizer
         run = {
             "anchor": consolidation.metadata["anchor"],
             "importance_fingerprint": consolidation.metadata["importance_fingerprint"],
@@ -150,12 +168,12 @@ class EWCMixin(_SomeTrainer):
         self._uncouple_penalty()
         self._penalty = CoupledPenalty(
             consolidation,
-            self.model,
-            optimizer,
+            parameters,
             Coupling(options.ewc_coupling),
             options.ewc_lambda,
             alphas,
-            options.ewc_offload,
+            bfloat16=options.ewc_state_dtype == StateDtype.BFLOAT16,
+            offload=options.ewc_offload,
             fused=self.args.torch_compile or (self.args.device.type == "cuda" and find_spec("triton") is not None),
         )
         self._step_hook = optimizer.register_step_post_hook(self._penalty.pull)
@@ -179,7 +197,7 @@ class EWCTrainer(EWCMixin, Trainer):
 class _PenaltyCallback(TrainerCallback):
     """Couples the penalty when training begins: until then engines replace the model and the optimizer."""
 
-    def __init__(self, trainer: EWCMixin, consolidation: Consolidation) -> None:
+    def __init__(self, trainer: EWCMixin, consolidation: Consolidation | StoredConsolidation) -> None:
         self._trainer, self._consolidation = trainer, consolidation
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:

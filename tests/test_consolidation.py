@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from ewc_hf import Consolidation, l2_to_start, shards
+from ewc_hf.tensor_file import write_tensor_file
 
 CONFIG = "ewc_config.json"
 INDEX, ANCHOR_INDEX = "ewc_importance.safetensors.index.json", "ewc_anchor.safetensors.index.json"
@@ -100,13 +101,13 @@ def test_an_error_while_saving_leaves_the_earlier_one(tmp_path, small, monkeypat
     small.save_pretrained(tmp_path, max_shard_size=48)
     before, calls = contents(tmp_path), []
 
-    def save_file_or_fail(*args, **kwargs):
+    def write_or_fail(*args, **kwargs):
         calls.append(args)
         if len(calls) == failing:
             raise OSError("disk full")
-        save_file(*args, **kwargs)
+        return write_tensor_file(*args, **kwargs)
 
-    monkeypatch.setattr(shards, "save_file", save_file_or_fail)
+    monkeypatch.setattr(shards, "write_tensor_file", write_or_fail)
     other = make_consolidation({"a": (3, 4), "b": (5,), "c": (2, 2)}, seed=1)
     with pytest.raises(OSError, match="disk full"):
         other.save_pretrained(tmp_path, max_shard_size=48)
@@ -248,8 +249,8 @@ def lead(folder, where):
 DAMAGES = {
     "missing config": (lambda f: (f / CONFIG).unlink(), "the file 'ewc_config.json' in .*, got no such file"),
     "malformed config": (lambda f: (f / CONFIG).write_text('{"format_version": 1,'), "expected JSON in .*ewc_config"),
-    "no object": (lambda f: (f / CONFIG).write_text("[]"), "format version 1 in .*ewc_config.json', got another"),
-    "format version": (lambda f: edit_json(f / CONFIG, format_version=2), "format version 1 in .*; install the"),
+    "no object": (lambda f: (f / CONFIG).write_text("[]"), "format version 2 in .*ewc_config.json', got another"),
+    "format version": (lambda f: edit_json(f / CONFIG, format_version=1), "format version 2 in .*; install the"),
     "missing index": (lambda f: (f / INDEX).unlink(), f"the file '{INDEX}' in .*, got no such file"),
     "malformed index": (lambda f: (f / INDEX).write_text("{"), "expected JSON in .*ewc_importance"),
     "index without digests": (lambda f: edit_json(f / INDEX, metadata={}), "expected 'metadata.sha256' in "),

@@ -11,6 +11,7 @@ from transformers import Adafactor
 
 from ewc_hf import Consolidation, Coupling
 from ewc_hf.coupling import CoupledPenalty, require_matching_model
+from ewc_hf.params import LocalParameters
 
 LAMBDA, ALPHA, LR = 5.0, 0.1, 0.1
 BIAS = "transformer.ln_f.bias"
@@ -74,13 +75,13 @@ def scaler_of(scale):
 def coupled(model, coupling, optimizer, alphas=(ALPHA,), anchor=None):
     consolidation = consolidation_of(model)
     consolidation = changed(consolidation, anchor={k: w + 0.1 for k, w in consolidation.anchor.items()})
-    return consolidation, CoupledPenalty(consolidation, model, optimizer, coupling, LAMBDA, alphas)
+    return consolidation, CoupledPenalty(consolidation, LocalParameters(model, optimizer), coupling, LAMBDA, alphas)
 
 
 @pytest.mark.parametrize("build", [Adafactor, optim.RMSprop, optim.Adagrad])
 def test_decoupled_refuses_an_optimizer_whose_step_cannot_be_read(model, build):
     optimizer = build(model.parameters())
-    with pytest.raises(ValueError, match=rf'decoupled.*got {build.__name__}; use ewc_coupling="loss"'):
+    with pytest.raises(ValueError, match=rf"decoupled.*got {build.__name__}; use ewc_coupling='loss'"):
         coupled(model, Coupling.DECOUPLED, optimizer)
     coupled(model, Coupling.LOSS, optimizer)
 
@@ -154,7 +155,9 @@ def test_logged_values(model, coupling):
 
 def test_forgetting_is_predicted_in_nats_only(model):
     mas = changed(consolidation_of(model), unit="squared output norm per token")
-    penalty = CoupledPenalty(mas, model, optim.SGD(model.parameters(), lr=LR), Coupling.LOSS, LAMBDA, [ALPHA])
+    penalty = CoupledPenalty(
+        mas, LocalParameters(model, optim.SGD(model.parameters(), lr=LR)), Coupling.LOSS, LAMBDA, [ALPHA]
+    )
     assert penalty.values() == {"ewc_penalty": 0.0}
 
 
@@ -162,7 +165,8 @@ def test_bfloat16_weights_start_without_a_penalty_and_with_a_warning(caplog):
     """Importance and anchor come from a float64 model; the anchor is rounded as the weights were."""
     consolidation, half = consolidation_of(gpt2()), gpt2().bfloat16()
     type(logging.getLogger("ewc_hf.coupling")).warning_once.cache_clear()
-    penalty = CoupledPenalty(consolidation, half, optim.SGD(half.parameters(), lr=LR), Coupling.LOSS, LAMBDA, [ALPHA])
+    parameters = LocalParameters(half, optim.SGD(half.parameters(), lr=LR))
+    penalty = CoupledPenalty(consolidation, parameters, Coupling.LOSS, LAMBDA, [ALPHA])
     assert penalty.values()["ewc_penalty"] == 0
     assert "The weights are torch.bfloat16" in caplog.text
 
@@ -171,10 +175,10 @@ def test_bfloat16_weights_start_without_a_penalty_and_with_a_warning(caplog):
 def test_a_bfloat16_state_keeps_the_anchor_where_it_loses_nothing(dtype):
     """The anchor of a checkpoint that was stored in bfloat16 does, another one stays as it is."""
     model = gpt2().to(dtype).float()
-    state = consolidation_of(model).in_bfloat16()
-    assert {omega.dtype for omega in state.importance.values()} == {torch.bfloat16}
-    assert state.anchor["transformer.wte.weight"].dtype == dtype
-    penalty = CoupledPenalty(state, model, optim.SGD(model.parameters(), lr=LR), Coupling.LOSS, LAMBDA, [ALPHA])
+    parameters = LocalParameters(model, optim.SGD(model.parameters(), lr=LR))
+    penalty = CoupledPenalty(consolidation_of(model), parameters, Coupling.LOSS, LAMBDA, [ALPHA], bfloat16=True)
+    assert {omega.dtype for omega in penalty.importance.values()} == {torch.bfloat16}
+    assert penalty.anchor["transformer.wte.weight"].dtype == dtype
     assert penalty.values()["ewc_penalty"] == 0
 
 
@@ -188,7 +192,7 @@ def test_an_offloaded_state_gives_the_same(coupling):
         for p in model.parameters():
             p.data += 0.1
             p.grad = torch.ones_like(p)
-        penalty = CoupledPenalty(state, model, optimizer, coupling, LAMBDA, [ALPHA], offload=offload)
+        penalty = CoupledPenalty(state, LocalParameters(model, optimizer), coupling, LAMBDA, [ALPHA], offload=offload)
         penalty.add_gradient()
         penalty.pull(optimizer, (), {})
         moved.append([p.grad + p for p in model.parameters()])

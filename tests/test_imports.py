@@ -12,13 +12,14 @@ import ewc_hf
 PACKAGE = Path(ewc_hf.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 LEVELS = (
-    "arguments files memory modes params version",
+    "arguments files memory modes processes sharding version",
+    "fingerprint params",
+    "tensor_file zero",
     "labels shards",
     "anchor batching contributions text",
-    "calls consolidation",
-    "batched by_example",
-    "gradients",
-    "step_size",
+    "calls stored",
+    "batched by_example consolidation",
+    "gradients step_size",
     "penalty",
     "coupling importance perplexity",
     "config demo_text records",

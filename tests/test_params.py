@@ -5,7 +5,8 @@ import torch
 from conftest import gpt2
 from torch import nn
 
-from ewc_hf.params import LocalParameters, fingerprint, trainable_parameters, unwrap
+from ewc_hf.fingerprint import fingerprint
+from ewc_hf.params import LocalParameters, trainable_parameters, unwrap
 
 
 def compiled(model):

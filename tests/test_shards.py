@@ -11,7 +11,7 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import load_file
 
 from ewc_hf.files import replaced
-from ewc_hf.shards import read_checkpoint, read_shards, remove_stale_shards, write_shards
+from ewc_hf.shards import open_checkpoint, open_shards, remove_stale_shards, verify_shards, write_shards
 
 STEM, INDEX = "omega", "omega.safetensors.index.json"
 SIZES = {"one shard": "5GB", "many shards": 100}
@@ -33,6 +33,11 @@ def tensors():
 def write(folder, tensors, max_shard_size="5GB", stem=STEM):
     with ExitStack() as stack:
         write_shards(stack, folder, stem, tensors, max_shard_size)
+
+
+def read_shards(folder, stem):
+    verify_shards(folder, stem)
+    return {name: tensor[...] for name, tensor in open_shards(folder, stem).items()}
 
 
 def files(folder):
@@ -183,15 +188,15 @@ def test_a_checkpoint_of_transformers_is_read(tmp_path, size):
     model = gpt2()
     model.save_pretrained(tmp_path, max_shard_size=size)
     assert (tmp_path / "model.safetensors").is_file() is (size == "5GB")
-    got = read_checkpoint(tmp_path, [name for name, _ in model.named_parameters()])
+    got = open_checkpoint(tmp_path, [name for name, _ in model.named_parameters()])
     assert got is not None
-    assert all(torch.equal(got[name], p) for name, p in model.named_parameters())
+    assert all(torch.equal(got[name][...], p) for name, p in model.named_parameters())
 
 
 def test_a_checkpoint_that_is_absent_or_lacks_a_name_is_none(tmp_path):
-    assert read_checkpoint(tmp_path, ["x"]) is None
+    assert open_checkpoint(tmp_path, ["x"]) is None
     gpt2().save_pretrained(tmp_path)
-    assert read_checkpoint(tmp_path, ["transformer.wte.weight", "x"]) is None
+    assert open_checkpoint(tmp_path, ["transformer.wte.weight", "x"]) is None
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
@@ -199,7 +204,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match=r"expected a safetensors file, got '.*model.safetensors', unreadable"):
-        read_checkpoint(tmp_path, ["transformer.wte.weight"])
+        open_checkpoint(tmp_path, ["transformer.wte.weight"])
 
 
 @pytest.mark.parametrize("leads_to", ["../model.safetensors", "/model.safetensors"])
@@ -210,11 +215,11 @@ def test_a_checkpoints_index_cannot_lead_outside_its_folder(tmp_path, leads_to):
     index = {"weight_map": {"transformer.wte.weight": leads_to}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="which leads elsewhere; do not use this index"):
-        read_checkpoint(folder, ["transformer.wte.weight"])
+        open_checkpoint(folder, ["transformer.wte.weight"])
 
 
 @pytest.mark.parametrize("content", ["{}", "[]"])
 def test_a_checkpoints_malformed_index_is_refused(tmp_path, content):
     (tmp_path / "model.safetensors.index.json").write_text(content)
     with pytest.raises(ValueError, match="weight_map"):
-        read_checkpoint(tmp_path, ["x"])
+        open_checkpoint(tmp_path, ["x"])

@@ -141,5 +141,5 @@ def test_readable_optimizers_pass(build):
 @pytest.mark.parametrize("build", OTHERS)
 def test_other_optimizers_are_refused(build):
     optimizer = build([nn.Parameter(torch.ones(VOCAB))])
-    with pytest.raises(ValueError, match=rf'SGD, Adam or AdamW.*got {build.__name__}; use ewc_coupling="loss"'):
+    with pytest.raises(ValueError, match=rf"SGD, Adam or AdamW.*got {build.__name__}; use ewc_coupling='loss'"):
         require_readable_step(optimizer)

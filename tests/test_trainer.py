@@ -436,5 +436,5 @@ def test_sharding_engines_are_refused(tmp_path, model, consolidation):
             super().create_accelerator_and_postprocess()
             self.is_fsdp_enabled = True
 
-    with pytest.raises(ValueError, match="got DeepSpeed or FSDP"):
+    with pytest.raises(ValueError, match="expected FSDP of version 2, got version 1"):
         Sharded(model, config(tmp_path), consolidation=consolidation, train_dataset=Stream())

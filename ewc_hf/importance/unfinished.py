@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ..batching import Example
 from ..files import replaced
-from ..params import fingerprint
-from ..shards import Tensors, open_safetensors
+from ..fingerprint import fingerprint
+from ..shards import Tensors
+from ..tensor_file import open_safetensors
 
 _SECONDS_BETWEEN_SAVES = 60.0
 _SHARE_OF_TIME = 0.05

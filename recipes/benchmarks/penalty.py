@@ -24,6 +24,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from ewc_hf import Consolidation, Coupling
 from ewc_hf.arguments import parse_arguments
 from ewc_hf.coupling import CoupledPenalty
+from ewc_hf.params import LocalParameters
 
 STEP, COPY, AUTOGRAD = "training step", "plain copy", "autograd penalty"
 LAMBDA, LEARNING_RATE = 30.0, 5e-4
@@ -105,7 +106,9 @@ def _contenders(args: BenchmarkArguments) -> tuple[dict[str, Callable[[], Any]],
     )
     ids = torch.randint(args.vocab_size, (args.batch_size, args.length), device=device)
     source, target = (torch.zeros(sum(p.numel() for p in parameters.values()), device=device) for _ in range(2))
-    coupled = partial(CoupledPenalty, consolidation, model, optimizer, ewc_lambda=LAMBDA, alphas=[LEARNING_RATE])
+    coupled = partial(
+        CoupledPenalty, consolidation, LocalParameters(model, optimizer), ewc_lambda=LAMBDA, alphas=[LEARNING_RATE]
+    )
     penalties = {
         (coupling, fused): coupled(coupling=coupling, fused=fused) for fused in (False, True) for coupling in Coupling
     }

@@ -1,0 +1,69 @@
+"""The processes that work together, and what each of them does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def num_processes() -> int:
+    """Return how many processes work together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def process_index() -> int:
+    """Return which of them this one is."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def divided(items: Sequence[_Item], work: Callable[[_Item], _Result], together: bool) -> list[_Result]:
+    """Return the result of work on each item.
+
+    Args:
+        items: the same in every process.
+        work: done on each item.
+        together: whether all processes call this, share the work, and get all results; else each does all of it.
+
+    Raises:
+        ValueError: one was raised in some process; it is raised in each that works along.
+    """
+    size, index = (num_processes(), process_index()) if together else (1, 0)
+    results: dict[int, _Result] = {}
+    problem: str | None = None
+    try:
+        for position in range(index, len(items), size):
+            results[position] = work(items[position])
+    except ValueError as error:
+        problem = str(error)
+    everybody: list[Any] = [(results, problem)]
+    if size > 1:
+        everybody = [None] * size
+        dist.all_gather_object(everybody, (results, problem))
+    for _, found in everybody:
+        if found is not None:
+            raise ValueError(found)
+    merged = {position: result for share, _ in everybody for position, result in share.items()}
+    return [merged[position] for position in range(len(items))]
+
+
+def sum_over(group: dist.ProcessGroup, value: float) -> float:
+    """Return the sum of a number of each process of a group."""
+    total = torch.tensor(value, dtype=torch.float64, device=PartialState().device)
+    dist.all_reduce(total, group=group)
+    return total.item()
+
+
+def all_agree(opinion: bool, together: bool) -> bool:
+    """Tell whether every process says yes; alone, this one."""
+    if not together:
+        return opinion
+    opinions: list[bool] = [False] * num_processes()
+    dist.all_gather_object(opinions, opinion)
+    return all(opinions)

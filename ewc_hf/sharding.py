@@ -1,0 +1,157 @@
+"""Where a tensor's numbers are: whole in this process, or a run of its rows in each of several.
+
+An engine that shards a parameter gives each process a part of it: a run of elements, counted row by row. Importance
+and anchor are cut alike, and go over a wire or to a disk in blocks of rows, so that nobody ever holds them whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Shard
+
+_BLOCK_ELEMENTS = 1 << 24
+
+
+class Rows(Protocol):
+    """A tensor that is in memory, or one that lies on disk until its rows are asked for."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of all rows."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of each number."""
+
+    def __getitem__(self, rows: Any, /) -> Tensor:
+        """Return rows `[first:last]`, or all by `[...]`."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A process's part of a tensor.
+
+    Attributes:
+        start: its first element, counted from the tensor's first.
+        shape: of the part, which is contiguous in the tensor.
+    """
+
+    start: int
+    shape: torch.Size
+
+    def of(self, whole: Rows) -> Tensor:
+        """Cut this part out of a whole tensor, or return the local part of one that is sharded alike."""
+        if isinstance(whole, DTensor):
+            return local_part(whole)
+        if self.shape == whole.shape:
+            return whole[...]
+        row, end = math.prod(whole.shape[1:]), self.start + math.prod(self.shape)
+        first = self.start // row
+        elements = whole[first : -(-end // row)].reshape(-1)
+        return elements[self.start - first * row : end - first * row].view(self.shape)
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How the rows of a `DTensor` are spread over a group of processes, as `torch.chunk` would.
+
+    Attributes:
+        group: the processes; each holds one run of rows.
+        size: how many they are.
+        index: which of them this one is.
+        num_rows: of the whole tensor.
+    """
+
+    group: dist.ProcessGroup
+    size: int
+    index: int
+    num_rows: int
+
+    @classmethod
+    def of(cls, tensor: DTensor) -> Sharding:
+        """Return how a tensor is spread.
+
+        Raises:
+            ValueError: it is split in another way than once, along its first dimension.
+        """
+        mesh, placements = tensor.device_mesh, tensor.placements
+        split = [dim for dim, placement in enumerate(placements) if not placement.is_replicate()]
+        if len(split) != 1 or type(placements[split[0]]) is not Shard or not placements[split[0]].is_shard(0):
+            raise ValueError(
+                f"expected parameters sharded once, along their first dimension, got the placements {placements}; "
+                "use FSDP2 alone, without tensor parallelism"
+            )
+        (dim,) = split
+        return cls(mesh.get_group(dim), mesh.size(dim), mesh.get_local_rank(dim), len(tensor))
+
+    def rows_of(self, index: int) -> tuple[int, int]:
+        """Return the first row that a process holds, and the one after its last."""
+        each = -(-self.num_rows // self.size)
+        return min(index * each, self.num_rows), min((index + 1) * each, self.num_rows)
+
+    def global_rank(self, index: int) -> int:
+        """Return a process's rank among all."""
+        return dist.get_global_rank(self.group, index)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Tell whether this process holds a part of the tensor only."""
+    return isinstance(tensor, DTensor)
+
+
+def part_of(tensor: Tensor) -> Part:
+    """Return which part of a parameter this process holds."""
+    if not isinstance(tensor, DTensor):
+        return Part(0, tensor.shape)
+    sharding = Sharding.of(tensor)
+    first, last = sharding.rows_of(sharding.index)
+    return Part(first * math.prod(tensor.shape[1:]), torch.Size((last - first, *tensor.shape[1:])))
+
+
+@torch.no_grad()
+def local_part(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a tensor, outside autograd; in-place writes reach the tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
+
+
+def sharded_like(parameter: Tensor, local: Tensor) -> Tensor:
+    """Return a tensor of which this process holds `local`, sharded as a parameter is."""
+    if not isinstance(parameter, DTensor):
+        return local
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return DTensor.from_local(
+        local, mesh, placements, run_check=False, shape=parameter.shape, stride=parameter.stride()
+    )
+
+
+def row_blocks(tensor: Rows) -> Iterator[Tensor]:
+    """Yield a tensor's rows in order, a bounded number at a time, on the CPU.
+
+    Of a sharded tensor every process of its group has to ask for all blocks, and gets them all.
+    """
+    if not tensor.shape:
+        yield tensor[...].detach().cpu()
+        return
+    step = max(1, _BLOCK_ELEMENTS // max(1, math.prod(tensor.shape[1:])))
+    if not isinstance(tensor, DTensor):
+        for first in range(0, max(1, tensor.shape[0]), step):
+            yield tensor[first : first + step].detach().cpu()
+        return
+    sharding, local = Sharding.of(tensor), local_part(tensor)
+    for owner in range(sharding.size):
+        first, last = sharding.rows_of(owner)
+        for start in range(0, last - first, step):
+            size = min(step, last - first - start)
+            if owner == sharding.index:
+                block = local[start : start + size].to(tensor.device_mesh.device_type).contiguous()
+            else:
+                block = torch.empty(size, *tensor.shape[1:], dtype=tensor.dtype, device=tensor.device_mesh.device_type)
+            dist.broadcast(block, sharding.global_rank(owner), group=sharding.group)
+            yield block.cpu()
