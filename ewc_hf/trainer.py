@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
 
+from .checkpoints import last_complete_checkpoint, remove_half_written
 from .config import EWCFields, StateDtype
 from .consolidation import Consolidation
 from .coupling import CoupledPenalty, Coupling, require_matching_model
@@ -32,6 +34,7 @@ class EWCMixin(_SomeTrainer):
     Without a consolidation, and with `ewc_lambda=0`, it is that class bit for bit.
 
     It overrides:
+        `train`, since `resume_from_checkpoint=True` has to pass over a checkpoint that was being saved at a kill;
         `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`;
         `log`, to add the penalty's value where it logs the training loss;
         `evaluation_loop`, to add the perplexity on retention text before callbacks see the metrics.
@@ -85,6 +88,23 @@ class EWCMixin(_SomeTrainer):
                 remembered = StoredConsolidation.open(consolidation, together=True)
             require_matching_model(remembered, self.model)
             self.add_callback(_PenaltyCallback(self, remembered))
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as usual; `resume_from_checkpoint=True` goes on from the last checkpoint that is complete.
+
+        Raises:
+            ValueError: no checkpoint in `output_dir` is complete.
+        """
+        if resume_from_checkpoint is True:
+            folder = Path(self.args.output_dir)
+            resume_from_checkpoint = last_complete_checkpoint(folder)
+            if resume_from_checkpoint is None:
+                raise ValueError(
+                    f"expected a complete checkpoint in '{folder}', got none; leave out `resume_from_checkpoint`"
+                )
+            if self.args.should_save and (self.args.save_total_limit or 0) > 0:
+                remove_half_written(folder, later_than=resume_from_checkpoint)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient."""

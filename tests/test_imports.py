@@ -13,7 +13,7 @@ PACKAGE = Path(ewc_hf.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 LEVELS = (
     "arguments files memory modes processes sharding version",
-    "fingerprint params",
+    "checkpoints fingerprint params",
     "tensor_file zero",
     "labels shards",
     "anchor batching contributions text",
