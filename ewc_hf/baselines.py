@@ -7,6 +7,7 @@ from torch import nn
 from .by_example import zeros_like_parameters
 from .consolidation import Consolidation
 from .params import trainable_parameters
+from .sharding import sharded_like
 
 
 def l2_to_start(model: nn.Module) -> Consolidation:
@@ -17,9 +18,13 @@ def l2_to_start(model: nn.Module) -> Consolidation:
 
     Reference: Li et al. 2018, "Explicit Inductive Bias for Transfer Learning" (L2-SP).
     """
+    parameters = trainable_parameters(model)
     return Consolidation.create(
-        importance={name: zeros.fill_(1) for name, zeros in zeros_like_parameters(model).items()},
-        anchor={name: p.detach().clone() for name, p in trainable_parameters(model).items()},
+        importance={
+            name: sharded_like(parameters[name], zeros.fill_(1))
+            for name, zeros in zeros_like_parameters(model).items()
+        },
+        anchor={name: p.detach().clone() for name, p in parameters.items()},
         method="l2",
         unit="squared weight",
         num_examples=0,

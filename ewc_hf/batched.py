@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.distributed.tensor import DTensor
 
 from .calls import ModuleCall
-from .contributions import Contribution, Statistic, Workspace, add_statistic
+from .contributions import Contribution, Statistic, Workspace, add_sharded_statistic, add_statistic
 
 
 class NotBatchedError(Exception):
@@ -126,4 +127,9 @@ class BatchedBackward:
 
     def _add(self, name: str) -> None:
         """Add a parameter's statistic: all its calls are summed before the example's gradient is squared."""
-        add_statistic(self._sums[name], self._arrived.pop(name), self._num_examples, self._statistic, self._workspace)
+        parameter, total, arrived = self._parameters[name], self._sums[name], self._arrived.pop(name)
+        how = self._num_examples, self._statistic, self._workspace
+        if isinstance(parameter, DTensor):
+            add_sharded_statistic(total, parameter, arrived, *how)
+        else:
+            add_statistic(total, arrived, *how)

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from .labels import IGNORED, next_tokens, predicts_next_token
+from .sharding import device_of
 
 Example = Mapping[str, Any]
 Batch = dict[str, Tensor]
@@ -122,7 +123,7 @@ def batches(examples: list[Example], batch_size: int, collator: Collator | None,
     """
     if batch_size < 1:
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
-    device = next(model.parameters()).device
+    device = device_of(next(model.parameters()))
     shifts = predicts_next_token(model)
     for start in range(0, len(examples), batch_size):
         chosen = examples[start : start + batch_size]
@@ -143,6 +144,24 @@ def batches(examples: list[Example], batch_size: int, collator: Collator | None,
         if shifts and batch["labels"].dim() > 1:
             batch["labels"] = next_tokens(batch["labels"])
         yield batch
+
+
+def share_of(batch: Batch, index: int, size: int, even: bool) -> Batch:
+    """Return a process's share of a batch's examples.
+
+    Args:
+        batch: the same in every process.
+        index: of this process.
+        size: number of processes.
+        even: whether all shares need to be of one size; what is added has no labels.
+    """
+    if size == 1:
+        return batch
+    labels = batch["labels"]
+    rows = torch.arange(index, len(labels) + (-len(labels) % size if even else 0), size, device=labels.device)
+    share = {key: value[rows % len(labels)] for key, value in batch.items()}
+    share["labels"][rows >= len(labels)] = IGNORED
+    return share
 
 
 def logits_of(model: nn.Module, batch: Batch) -> Tensor:

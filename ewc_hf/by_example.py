@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .batching import Batch
 from .contributions import Statistic
 from .params import trainable_parameters
+from .sharding import local_part
 
 Objective = Callable[[nn.Module, Batch], Tensor]
 """Maps a model and a batch to one scalar per example, a tensor [B], inside autograd."""
@@ -51,10 +52,44 @@ def add_by_example(
             hook.remove()
 
 
+def add_by_example_together(
+    sums: Mapping[str, Tensor],
+    parameters: Mapping[str, nn.Parameter],
+    model: nn.Module,
+    batch: Batch,
+    objective: Objective,
+    statistic: Statistic,
+) -> None:
+    """Add the same of a model that FSDP2 shards: all processes do each example, and FSDP averages equal gradients.
+
+    Args:
+        sums: by parameter name, changed in place: of the part that this process holds.
+        parameters: those to differentiate with respect to.
+        model: unwrapped.
+        batch: the same in every process.
+        objective: maps model and batch to one scalar per example.
+        statistic: `f`.
+    """
+    held = {p: p.grad for p in model.parameters()}
+    for p in held:
+        p.grad = None
+    for example in examples_of(batch):
+        objective(model, example).sum().backward()
+        for name, p in parameters.items():
+            if p.grad is not None:
+                statistic.add(sums[name], local_part(p.grad))
+        model.zero_grad(set_to_none=True)
+    for p, grad in held.items():
+        p.grad = grad
+
+
 def zeros_like_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Return a zero accumulator a trainable parameter: float64 for float64 parameters, else float32."""
+    """Return a zero accumulator a trainable parameter: float64 for float64 parameters, else float32.
+
+    Of a sharded parameter it has the shape of the part that this process holds.
+    """
     return {
-        name: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
+        name: torch.zeros_like(local_part(p), dtype=torch.promote_types(p.dtype, torch.float32))
         for name, p in trainable_parameters(model).items()
     }
 

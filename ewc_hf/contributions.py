@@ -5,13 +5,18 @@ Shapes: B examples, T positions of an example, R rows and C columns of a weight.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import reduce
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from .sharding import Sharding, device_of
 
 _CHUNK = 1 << 20
 """Elements of one example's gradient that are held at a time: few enough for a cache, enough for a matrix product."""
@@ -115,31 +120,87 @@ def add_statistic(
         statistic: `f`.
         workspace: where pieces of an example's gradient are formed.
     """
-    looked_up = [c for c in contributions if isinstance(c, Rows)]
-    whole = [c.gradients.to(total.dtype) for c in contributions if isinstance(c, Whole)]
-    if len(looked_up) == len(contributions):
-        _add_rows(total, looked_up, statistic)
-    elif len(whole) == len(contributions):
-        total += statistic.of(reduce(torch.add, whole)).sum(0)
+    if all(isinstance(c, Rows) for c in contributions) or all(isinstance(c, Whole) for c in contributions):
+        _add_to_rows(total, 0, contributions, num_examples, statistic, workspace)
     else:
-        rows = max(1, _CHUNK // max(1, total[0].numel()))
+        rows = _rows_at_a_time(total)
         for first_row in range(0, len(total), rows):
             chunk = total[first_row : first_row + rows]
-            gradient = workspace.like(chunk)
-            for example in range(num_examples):
-                for beta, contribution in enumerate(contributions):
-                    contribution.add_to(gradient, example, first_row, min(beta, 1))
-                statistic.add(chunk, gradient)
+            _add_to_rows(chunk, first_row, contributions, num_examples, statistic, workspace)
 
 
-def _add_rows(total: Tensor, contributions: Sequence[Rows], statistic: Statistic) -> None:
+def add_sharded_statistic(
+    local: Tensor,
+    parameter: DTensor,
+    contributions: Sequence[Contribution],
+    num_examples: int,
+    statistic: Statistic,
+    workspace: Workspace,
+) -> None:
+    """Add the same sum over the examples of all processes, each of which holds some rows of the total.
+
+    It travels as gradients would, to whoever holds the rows, a few rows at a time; all processes have to call this.
+
+    Args:
+        local: the rows that this process holds, changed in place.
+        parameter: whose rows they are.
+        contributions: of this process's examples, to all rows.
+        num_examples: B, this process's.
+        statistic: `f`.
+        workspace: where pieces of an example's gradient are formed.
+    """
+    sharding = Sharding.of(parameter)
+    for owner in range(sharding.size):
+        first, last = sharding.rows_of(owner)
+        for start in range(first, last, _rows_at_a_time(local)):
+            size = min(_rows_at_a_time(local), last - start)
+            rows = torch.zeros(size, *local.shape[1:], dtype=local.dtype, device=device_of(parameter))
+            _add_to_rows(rows, start, contributions, num_examples, statistic, workspace)
+            dist.reduce(rows, sharding.global_rank(owner), group=sharding.group)
+            if owner == sharding.index:
+                local[start - first : start - first + size] += rows.to(local.device)
+
+
+def _rows_at_a_time(total: Tensor) -> int:
+    return max(1, _CHUNK // max(1, math.prod(total.shape[1:])))
+
+
+def _add_to_rows(
+    rows: Tensor,
+    first_row: int,
+    contributions: Sequence[Contribution],
+    num_examples: int,
+    statistic: Statistic,
+    workspace: Workspace,
+) -> None:
+    """Add to some rows of a total, of which `first_row` is the first."""
+    looked_up = [c for c in contributions if isinstance(c, Rows)]
+    whole = [c.gradients.to(rows.dtype) for c in contributions if isinstance(c, Whole)]
+    if len(looked_up) == len(contributions):
+        _add_looked_up(rows, first_row, looked_up, statistic)
+    elif len(whole) == len(contributions):
+        gradients = reduce(torch.add, whole)
+        if gradients.dim() > 1:
+            gradients = gradients[:, first_row : first_row + len(rows)]
+        rows += statistic.of(gradients).sum(0)
+    else:
+        gradient = workspace.like(rows)
+        for example in range(num_examples):
+            for beta, contribution in enumerate(contributions):
+                contribution.add_to(gradient, example, first_row, min(beta, 1))
+            statistic.add(rows, gradient)
+
+
+def _add_looked_up(rows: Tensor, first_row: int, contributions: Sequence[Rows], statistic: Statistic) -> None:
     """Sum each example's values by row, then `f`, touching only rows that some example looked up."""
     keys, values = [], []
     for c in contributions:
-        example_B1 = torch.arange(len(c.index_BT), device=c.index_BT.device)[:, None]
-        keys.append((example_B1 * len(total) + c.index_BT).flatten())
-        values.append(c.values_BTC.flatten(0, 1))
+        index_BT = c.index_BT - first_row
+        example_B1 = torch.arange(len(index_BT), device=index_BT.device)[:, None]
+        inside_BT = (index_BT >= 0) & (index_BT < len(rows))
+        keys.append((example_B1 * len(rows) + index_BT)[inside_BT])
+        values.append(c.values_BTC[inside_BT])
     unique, inverse = torch.cat(keys).unique(return_inverse=True)
-    gradients = total.new_zeros(len(unique), total.shape[1])
-    gradients.index_add_(0, inverse, torch.cat(values).to(total.dtype))
-    total.index_add_(0, unique % len(total), statistic.of(gradients))
+    gradients = rows.new_zeros(len(unique), rows.shape[1])
+    gradients.index_add_(0, inverse, torch.cat(values).to(rows.dtype))
+    rows.index_add_(0, unique % len(rows), statistic.of(gradients))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers.utils import logging
 
 from .batched import BatchedBackward, NotBatchedError
-from .batching import Batch
-from .by_example import Objective, add_by_example, zeros_like_parameters
+from .batching import Batch, share_of
+from .by_example import Objective, add_by_example, add_by_example_together, zeros_like_parameters
 from .calls import GradientPath, path_of
 from .contributions import Statistic, Workspace
 from .labels import IGNORED
-from .params import trainable_parameters
+from .params import are_sharded, trainable_parameters
+from .processes import num_processes, process_index, united
+from .sharding import Sharding, replicas_of, sharded_like
 
 _TOKENS_AT_A_TIME_ON_CPU = 1024
 
@@ -48,21 +53,32 @@ class GradientStatistics:
             model: unwrapped, in the mode (train or eval) to differentiate in; `p.grad` is neither read nor written.
             objective: maps model and batch to one scalar per example.
             statistic: `f`.
+
+        Raises:
+            ValueError: some trainable parameters are sharded and some are not, or ZeRO-3 holds them.
         """
         self._model, self._objective, self._statistic = model, objective, statistic
         self._parameters = trainable_parameters(model)
+        self._sharded = are_sharded(self._parameters)
         self._unverified: set[str] = set()
         self._workspace = Workspace()
         self.accumulators = zeros_like_parameters(model)
         self.paths: dict[str, GradientPath] = {}
 
     def add(self, batch: Batch) -> None:
-        """Add a batch: tensors with B examples along their first dimension."""
+        """Add a batch: tensors with B examples along their first dimension.
+
+        All processes call this with the same batch, and each does its share of the examples.
+        """
         if not (batch["labels"] != IGNORED).any():  # it adds nothing, and no path could be chosen by it
             return
         if not self.paths:
             self._choose_paths(batch)
-        for piece in pieces_of(batch):
+        if self._sharded and GradientPath.EXAMPLE in self.paths.values():
+            self._add_by_example(batch, self._parameters)
+            return
+        share = share_of(batch, process_index(), num_processes(), even=self._sharded)
+        for piece in pieces_of(share) if len(share["labels"]) else ():
             self._add_piece(piece)
 
     def _add_piece(self, batch: Batch) -> None:
@@ -71,12 +87,28 @@ class GradientStatistics:
                 self._add_batched(batch)
                 return
             except NotBatchedError as reason:  # raised in the forward pass: nothing was added
+                if self._sharded:
+                    raise ValueError(
+                        f"expected layers that are called as in the first batch, got another call: {reason}; estimate "
+                        "the importance of this model in one process, or in several that hold it whole"
+                    ) from reason
                 self._take_examples_one_by_one(f"the batched pass failed ({reason})")
         self._add_by_example(batch, self._parameters)
 
+    def gather(self) -> None:
+        """Add up what the processes have summed, but where they have summed the same."""
+        if self._sharded and GradientPath.EXAMPLE in self.paths.values():
+            return
+        for name, total in self.accumulators.items():
+            for group in replicas_of(self._parameters[name]):
+                dist.all_reduce(total, group=group)
+
     def importance(self, num_tokens: int) -> dict[str, Tensor]:
         """Return the sums divided by the number of label tokens, without a copy: nothing can be added after."""
-        return {name: total.div_(num_tokens) for name, total in self.accumulators.items()}
+        return {
+            name: sharded_like(self._parameters[name], total.div_(num_tokens))
+            for name, total in self.accumulators.items()
+        }
 
     @property
     def decisions(self) -> dict[str, Any]:
@@ -107,7 +139,8 @@ class GradientStatistics:
 
     def _add_by_example(self, batch: Batch, names: Iterable[str]) -> None:
         parameters = {name: self._parameters[name] for name in names}
-        add_by_example(self.accumulators, parameters, self._model, batch, self._objective, self._statistic)
+        add = add_by_example_together if self._sharded else add_by_example
+        add(self.accumulators, parameters, self._model, batch, self._objective, self._statistic)
 
     def _choose_paths(self, batch: Batch) -> None:
         """Compare both ways on two examples, in the accumulators themselves, which are zero before and after."""
@@ -121,7 +154,8 @@ class GradientStatistics:
         pair = {key: value[two] for key, value in batch.items()}
         self._add_by_example(pair, self._parameters)
         expected = self._pop_marginals()
-        self._unverified = {name for name, marginals in expected.items() if not marginals.any()}
+        used = united({name for name, marginals in expected.items() if marginals.any()}, self._sharded)
+        self._unverified = expected.keys() - used
         try:
             self._add_batched(pair)
         except Exception as error:  # the other way succeeded, so whatever this is, it is no reason to stop
@@ -131,14 +165,24 @@ class GradientStatistics:
         got = self._pop_marginals()
         if self.paths:  # a parameter took part that no example alone uses
             return
+        if self._sharded and self._unverified:  # whether a later batch uses it could not be seen
+            self._take_examples_one_by_one(f"'{min(self._unverified)}' was not in use in the first batch")
+            return
+        for name, marginals in expected.items():
+            if isinstance(parameter := self._parameters[name], DTensor):  # every process has added the same two
+                times = Sharding.of(parameter).size
+                marginals *= times**0.5 if self._statistic is Statistic.SQUARE else times
         floating = [p.dtype for p in self._model.parameters() if p.is_floating_point()]  # frozen ones round too
         epsilon = max(torch.finfo(dtype).eps for dtype in [*floating, torch.float32])
         round_off = 4 * epsilon * max(marginals.max() for marginals in expected.values())
+        different: Set[str] = set()
         for name, marginals in expected.items():
             missed = marginals.any() and not got[name].any()
             if missed or not (got[name] - marginals).abs().max() <= 3 * epsilon**0.5 * marginals.max() + round_off:
-                self._take_examples_one_by_one(f"'{name}' differs in the batched pass")
-                return
+                different |= {name}
+        if different := united(different, self._sharded):
+            self._take_examples_one_by_one(f"'{min(different)}' differs in the batched pass")
+            return
         owners = {p: module for module in self._model.modules() for p in module.parameters(recurse=False)}
         self.paths = {name: path_of(owners[p]) for name, p in self._parameters.items()}
 
@@ -151,7 +195,7 @@ class GradientStatistics:
         """Return the sums over rows and over columns of each accumulator, in units of a gradient, and zero it."""
         taken = {}
         for name, total in self.accumulators.items():
-            matrix = total.reshape(len(total), -1) if total.dim() else total.reshape(1, 1)
+            matrix = total.reshape(len(total), math.prod(total.shape[1:])) if total.dim() else total.reshape(1, 1)
             marginals = torch.cat([matrix.sum(0), matrix.sum(1)])
             taken[name] = marginals.sqrt() if self._statistic is Statistic.SQUARE else marginals
             total.zero_()

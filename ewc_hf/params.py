@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from .processes import sum_over
-from .sharding import Part, Sharding, local_part, part_of
+from .sharding import Part, Sharding, is_sharded, local_part, part_of, sharded_like
 
 _COMPILED = "_orig_mod."
 """What a submodule compiled by `torch.compile` puts into the names of its parameters."""
@@ -78,6 +78,27 @@ def is_in_zero3(parameter: nn.Parameter) -> bool:
     return hasattr(parameter, "ds_shape")
 
 
+def are_sharded(parameters: Mapping[str, nn.Parameter]) -> bool:
+    """Tell whether FSDP2 shards these parameters.
+
+    Raises:
+        ValueError: it shards some of them only, or ZeRO-3 holds them.
+    """
+    sharded = [name for name, p in parameters.items() if is_sharded(p)]
+    if sharded and len(sharded) < len(parameters):
+        whole = min(parameters.keys() - sharded)
+        raise ValueError(
+            f"expected all trainable parameters sharded or none, got '{sharded[0]}' sharded and '{whole}' not; let "
+            "FSDP2 ignore no parameter"
+        )
+    if any(is_in_zero3(p) for p in parameters.values()):
+        raise ValueError(
+            "expected parameters in the model, got ones that ZeRO-3 has taken out of it; load the model before "
+            "DeepSpeed is set up, or shard it with FSDP2"
+        )
+    return bool(sharded)
+
+
 class LocalParameters:
     """This process's part of each trainable parameter that an optimizer steps, lent out one after another.
 
@@ -124,6 +145,11 @@ class LocalParameters:
     def stepped(self) -> Iterator[LocalParameter]:
         """Lend out the parts that the optimizer moved in the step that has just ended."""
         return (parameter for parameter in self if parameter.grad is not None)
+
+    def joined(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return this process's parts, by name, as tensors that are sharded like the parameters."""
+        parameters = {name: parameter for name, parameter, _, _ in self._held}
+        return {name: sharded_like(parameters[name], part) for name, part in parts.items()}
 
     def sum_over_processes(self, values: Mapping[str, float]) -> float:
         """Return the sum of a value of each parameter's part, by name, over all parts in all processes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, TypeVar
 
 import torch
@@ -67,3 +67,12 @@ def all_agree(opinion: bool, together: bool) -> bool:
     opinions: list[bool] = [False] * num_processes()
     dist.all_gather_object(opinions, opinion)
     return all(opinions)
+
+
+def united(names: Set[str], together: bool) -> Set[str]:
+    """Return the names that any process gives; alone, this one's."""
+    if not together:
+        return names
+    everybody: list[Set[str]] = [set()] * num_processes()
+    dist.all_gather_object(everybody, names)
+    return set().union(*everybody)

@@ -121,6 +121,19 @@ def local_part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
 
 
+def replicas_of(tensor: Tensor) -> list[dist.ProcessGroup | None]:
+    """Return the groups of processes that each hold the same numbers; None is the group of all."""
+    if isinstance(tensor, DTensor):
+        mesh = tensor.device_mesh
+        return [mesh.get_group(dim) for dim, placement in enumerate(tensor.placements) if placement.is_replicate()]
+    return [None] if dist.is_initialized() and dist.get_world_size() > 1 else []
+
+
+def device_of(parameter: Tensor) -> torch.device:
+    """Return where a parameter is computed with, which is not where FSDP2 offloads it to."""
+    return torch.device(parameter.device_mesh.device_type) if isinstance(parameter, DTensor) else parameter.device
+
+
 def sharded_like(parameter: Tensor, local: Tensor) -> Tensor:
     """Return a tensor of which this process holds `local`, sharded as a parameter is."""
     if not isinstance(parameter, DTensor):

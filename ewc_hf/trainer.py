@@ -12,12 +12,15 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .checkpoints import last_complete_checkpoint, remove_half_written
 from .config import EWCFields, StateDtype
 from .consolidation import Consolidation
 from .coupling import CoupledPenalty, Coupling, require_matching_model
 from .importance import SynapticIntelligence
+from .importance.synaptic import STATE_NAME as SYNAPTIC_STATE_NAME
 from .perplexity import evaluate_perplexity
 from .stored import StoredConsolidation
 from .zero import local_parameters
@@ -35,6 +38,7 @@ class EWCMixin(_SomeTrainer):
 
     It overrides:
         `train`, since `resume_from_checkpoint=True` has to pass over a checkpoint that was being saved at a kill;
+        `_save_checkpoint`, so that a checkpoint is complete no sooner than all of it is there;
         `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`;
         `log`, to add the penalty's value where it logs the training loss;
         `evaluation_loop`, to add the perplexity on retention text before callbacks see the metrics.
@@ -97,14 +101,28 @@ class EWCMixin(_SomeTrainer):
         """
         if resume_from_checkpoint is True:
             folder = Path(self.args.output_dir)
-            resume_from_checkpoint = last_complete_checkpoint(folder)
+            also = [] if self._synaptic is None else [SYNAPTIC_STATE_NAME]
+            resume_from_checkpoint = last_complete_checkpoint(folder, also)
             if resume_from_checkpoint is None:
                 raise ValueError(
                     f"expected a complete checkpoint in '{folder}', got none; leave out `resume_from_checkpoint`"
                 )
             if self.args.should_save and (self.args.save_total_limit or 0) > 0:
                 remove_half_written(folder, later_than=resume_from_checkpoint)
+        if self._synaptic is not None:
+            self._synaptic.checkpoint = (
+                Path(resume_from_checkpoint) if isinstance(resume_from_checkpoint, str) else None
+            )
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save as usual, after the sums of Synaptic Intelligence; an older checkpoint there is complete no more."""
+        checkpoint = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
+        if self._synaptic is not None and not self.args.save_only_model:
+            self._synaptic.save(checkpoint, self.state.global_step)
+        super()._save_checkpoint(model, trial)
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient."""

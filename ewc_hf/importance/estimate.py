@@ -19,6 +19,8 @@ from ..gradients import GradientStatistics
 from ..labels import IGNORED, LabelSource
 from ..modes import evaluating, in_full_precision, without_cache
 from ..params import trainable_parameters, unwrap
+from ..processes import num_processes, process_index
+from ..sharding import device_of
 from . import fisher, mas, signal
 from .unfinished import UnfinishedEstimate
 
@@ -61,6 +63,9 @@ def estimate_importance(
     float64 models), no memory of the model's size is taken: the anchor is the model's own weights until it is saved or
     handed to a trainer.
 
+    Where `torch.distributed` is set up, all processes call this with the same model and dataset, and each does its
+    share of the examples. Each then holds the same result or, of a model that FSDP2 shards, its part of it.
+
     Args:
         model: a model of transformers, or any module whose result is logits or has `.logits`. The labels of
             decoder-only models are shifted, those of others are not (`predicts_next_token`).
@@ -70,21 +75,21 @@ def estimate_importance(
         labels: Fisher only: "ground_truth", "predicted" or "sampled".
         mas_output: MAS only: the output whose squared norm is taken, "probabilities" or "logits".
         num_examples: how many examples to sample.
-        batch_size: examples a batch; it changes speed and memory, not the estimate.
+        batch_size: examples a batch of each process; it changes speed and memory, not the estimate.
         data_collator: makes a batch with `labels` of a list of examples; by default sequences are padded on the right
             and, for decoder-only models, every real token is a label.
         seed: of the sample of examples and of sampled labels.
         progress: show a progress bar.
         resume_file: where the unfinished estimate is written about once a minute. Where the file exists, the estimate
-            goes on from there, to the same bits; it is removed when all is done.
+            goes on from there, to the same bits; it is removed when all is done. In one process only.
 
     Returns:
         The importance by parameter name, the model's weights as anchor, and metadata.
 
     Raises:
         ValueError: unknown method or label source, an empty dataset, one without a label token, a batch without inputs
-            or `labels`, no trainable parameter, an estimate that is not finite, a layer whose signal is not known, or
-            a `resume_file` of another estimate.
+            or `labels`, no trainable parameter, an estimate that is not finite, a layer whose signal is not known, a
+            `resume_file` of another estimate or in several processes, or a model sharded by ZeRO-3.
     """
     chosen, label_source, output = ImportanceMethod(method), LabelSource(labels), mas.MASOutput(mas_output)
     model = unwrap(model)
@@ -100,20 +105,25 @@ def estimate_importance(
     else:
         estimator, described = signal.AbsoluteSignals(model), {"unit": signal.UNIT}
 
+    if resume_file is not None and num_processes() > 1:
+        raise ValueError(
+            f"expected resume_file=None in {num_processes()} processes, got '{resume_file}'; it is for one process"
+        )
     identity = {"method": chosen.value, **described, "seed": seed, "batch_size": batch_size}
     unfinished = UnfinishedEstimate(resume_file, estimator, model.state_dict(), examples, identity)
-    device = next(iter(parameters.values())).device
+    device = device_of(next(iter(parameters.values())))
+    silent = not progress or process_index() > 0
     with (
         evaluating(model),
         in_full_precision(model),
         without_cache(model),
         torch.set_grad_enabled(chosen is not ImportanceMethod.SIGNAL),
         torch.autocast(device.type, enabled=False),
-        tqdm(total=len(examples), desc=f"importance ({chosen.value})", unit="example", disable=not progress) as bar,
+        tqdm(total=len(examples), desc=f"importance ({chosen.value})", unit="example", disable=silent) as bar,
     ):
         bar.update(unfinished.num_examples)
         start, first_token = time.perf_counter(), unfinished.num_tokens
-        for batch in batches(examples[unfinished.num_examples :], batch_size, data_collator, model):
+        for batch in batches(examples[unfinished.num_examples :], batch_size * num_processes(), data_collator, model):
             if chosen is ImportanceMethod.FISHER and label_source is LabelSource.SAMPLED:
                 batch["uniforms"] = _uniforms(batch["labels"], unfinished.num_examples, seed)
             estimator.add(batch)
@@ -126,6 +136,7 @@ def estimate_importance(
             f"expected at least one label token, got none in {len(examples)} examples: every label is {IGNORED} or "
             "every example is shorter than two tokens; check the labels and the attention mask"
         )
+    estimator.gather()
     consolidation = Consolidation.create(
         importance=estimator.importance(unfinished.num_tokens),
         anchor={name: p.detach() for name, p in parameters.items()},

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
@@ -23,9 +24,10 @@ from torch.nn.modules.conv import _ConvNd
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..batching import Batch, logits_of
+from ..batching import Batch, logits_of, share_of
 from ..calls import GradientPath
-from ..params import trainable_parameters
+from ..params import are_sharded, trainable_parameters
+from ..processes import num_processes, process_index
 
 UNIT = "mean absolute signal"
 
@@ -67,8 +69,8 @@ class AbsoluteSignals:
             model: unwrapped.
 
         Raises:
-            ValueError: a parameter belongs to a layer whose connections are not known, or the model is an
-                encoder-decoder, whose layers do not tell which padding is theirs.
+            ValueError: a parameter belongs to a layer whose connections are not known, it is sharded, or the model is
+                an encoder-decoder, whose layers do not tell which padding is theirs.
         """
         if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
             raise ValueError(
@@ -76,6 +78,11 @@ class AbsoluteSignals:
                 "use 'fisher' or 'mas'"
             )
         self._model, self._parameters = model, trainable_parameters(model)
+        if are_sharded(self._parameters):
+            raise ValueError(
+                "expected a model that each process holds whole for method 'signal', got a sharded one; use 'fisher' "
+                "or 'mas'"
+            )
         names = {p: name for name, p in self._parameters.items()}
         self._connections = {
             f"{path}.{key}".lstrip("."): _Connections(module, key, names[p], _signal_dim(module, key, names[p], p))
@@ -94,7 +101,10 @@ class AbsoluteSignals:
 
     @torch.no_grad()
     def add(self, batch: Batch) -> None:
-        """Add a batch: tensors with B examples along their first dimension."""
+        """Add a batch, of which each process does its share: tensors with B examples along their first dimension."""
+        batch = share_of(batch, process_index(), num_processes(), even=False)
+        if not len(batch["labels"]):
+            return
         last: tuple[str, Tensor, tuple[Tensor, int]] | None = None
         listening = True
 
@@ -127,6 +137,12 @@ class AbsoluteSignals:
             if output.shape == logits.shape and torch.equal(output.to(logits.dtype), logits):
                 signals = self._channels(path, logits.softmax(-1, dtype=self.accumulators[path].dtype), batch)
             self._add(path, *signals)
+
+    def gather(self) -> None:
+        """Add up what the processes have summed."""
+        if num_processes() > 1:
+            for total in self.accumulators.values():
+                dist.all_reduce(total)
 
     def importance(self, num_tokens: int) -> dict[str, Tensor]:
         """Return `|W| * mean signal`; the mean is over positions, so the number of label tokens does not matter."""

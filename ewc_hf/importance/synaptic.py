@@ -11,6 +11,8 @@ Intelligence", eq. 3 and 5; clamped at zero as in the code of Kutalev & Lapina 2
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,13 +20,18 @@ from accelerate.utils.deepspeed import DeepSpeedOptimizerWrapper
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..consolidation import Consolidation
 from ..params import LocalParameters
 from ..penalty import chunks, displacement
-from ..shards import Tensors
+from ..shards import Tensors, index_path, open_shards, verify_shards, write_shards
 
 UNIT = "synaptic intelligence"
+_STEM = "ewc_synaptic"
+STATE_NAME = index_path(Path(), _STEM).name
+"""The file that a checkpoint holds where the sums of its run are saved."""
+_NUM_STEPS = "num_steps"
 
 
 class SynapticIntelligence(TrainerCallback):
@@ -35,7 +42,9 @@ class SynapticIntelligence(TrainerCallback):
         synaptic.consolidation().save_pretrained("ckpt")
 
     Each `train()` begins anew; for several tasks, merge: `old.merge(synaptic.consolidation())`. Under
-    DistributedDataParallel every rank holds the same result.
+    DistributedDataParallel every process holds the same result, under FSDP2 its part of it.
+
+    Checkpoints hold the sums, so that a resumed run goes on with them, on whatever number of processes.
 
     The gradient is the one that the optimizer gets: a penalty of coupling `loss` is in it, and it is clipped.
     `max_grad_norm=0` gives the paper's. A step's move is the whole one, with weight decay and the pull of coupling
@@ -43,6 +52,9 @@ class SynapticIntelligence(TrainerCallback):
 
     While training it holds two numbers a weight, the start in the weight's dtype and what has accrued in float32
     (float64 for float64 models), and afterwards one. A step takes no memory of the model's size.
+
+    Attributes:
+        checkpoint: the one that the next `train()` resumes from; by default that of its step in the output folder.
     """
 
     def __init__(self, damping: float = 0.1) -> None:
@@ -56,8 +68,10 @@ class SynapticIntelligence(TrainerCallback):
         """
         if not (math.isfinite(damping) and damping > 0):
             raise ValueError(f"expected damping to be a finite number > 0, got {damping}; the paper's is 0.1")
+        self.checkpoint: Path | None = None
         self._damping = damping
         self._path: _Path | None = None
+        self._saved_step = 0
         self._result: dict[str, Any] | None = None
 
     def on_train_begin(
@@ -70,26 +84,40 @@ class SynapticIntelligence(TrainerCallback):
         optimizer: Any,
         **kwargs: Any,
     ) -> None:
-        """Note where the weights start.
+        """Note where the weights start, or read where they started and what has accrued since.
 
         Raises:
-            ValueError: the run is resumed, its engine shards weights, or the optimizer steps no weight of the model.
+            ValueError: the engine is DeepSpeed or the first FSDP, the optimizer steps no weight of the model, or the
+                run is resumed from a checkpoint without the sums.
         """
         self._forget_path()  # of a run that an exception ended
-        self._result = None
-        if state.global_step > 0:
-            raise ValueError(
-                f"expected a run from its first step, got one resumed at step {state.global_step}: what its weights "
-                "did before is not stored; train without `resume_from_checkpoint`, or without Synaptic Intelligence"
-            )
+        self._result, self._saved_step = None, 0
         if isinstance(optimizer, DeepSpeedOptimizerWrapper) or any(
             isinstance(module, FullyShardedDataParallel) for module in model.modules()
         ):
             raise ValueError(
-                "expected one process or DistributedDataParallel, got DeepSpeed or FSDP, whose steps cannot be "
+                "expected one process, DistributedDataParallel or FSDP2, got DeepSpeed or FSDP, whose steps cannot be "
                 "followed weight by weight; use a launch config without them"
             )
-        self._path = _Path(model, optimizer.optimizer)
+        self._path = _Path(LocalParameters(model, optimizer.optimizer))
+        if state.global_step > 0:
+            self._path.read(self.checkpoint or _checkpoint(args, state))
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Save the sums beside the rest of the checkpoint, where `save` has not done so already."""
+        if not args.save_only_model and self._saved_step != state.global_step:
+            self.save(_checkpoint(args, state), state.global_step)
+
+    def save(self, checkpoint: Path, step: int) -> None:
+        """Write the start and what has accrued into a checkpoint; every process of the run has to call this.
+
+        Args:
+            checkpoint: the folder, made where it is missing.
+            step: of the run.
+        """
+        if self._path is not None:
+            self._path.write(checkpoint)
+            self._saved_step = step
 
     def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Count the step: every hook of the optimizer has run by then, the decoupled pull among them."""
@@ -143,30 +171,66 @@ class _Path:
         hook: before the optimizer's step.
     """
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, parameters: LocalParameters) -> None:
         """Begin with the weights as they are.
 
         Args:
-            model: the model as it is trained.
-            optimizer: the innermost optimizer.
+            parameters: the model's as it is trained.
 
         Raises:
             ValueError: the optimizer steps no weight of the model.
         """
         self.num_steps = 0
-        self._parameters = LocalParameters(model, optimizer)
-        self._start: Tensors = {p.name: p.weight.clone() for p in self._parameters}
+        self._parameters = parameters
+        self._start: Tensors = {p.name: p.weight.clone() for p in parameters}
         self._accrued: Tensors = {
             name: torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
             for name, weight in self._start.items()
         }
         if not self._start:
             raise ValueError(
-                f"expected an optimizer that steps weights of the model, got {type(optimizer).__name__} with none of "
-                "them; layer-wise optimizers, which step during the backward, cannot be used"
+                f"expected an optimizer that steps weights of the model, got {type(parameters.optimizer).__name__} "
+                "with none of them; layer-wise optimizers, which step during the backward, cannot be used"
             )
         self._in_step = False
-        self.hook = optimizer.register_step_pre_hook(self._before_step)
+        self.hook = parameters.optimizer.register_step_pre_hook(self._before_step)
+
+    def write(self, folder: Path) -> None:
+        """Save start, sums and the number of steps as safetensors shards."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {_NUM_STEPS: torch.tensor(float(self.num_steps), dtype=torch.float64)}
+        for kind, parts in self._state().items():
+            tensors |= {f"{kind}.{name}": tensor for name, tensor in self._parameters.joined(parts).items()}
+        with ExitStack() as stack:
+            write_shards(stack, folder, _STEM, tensors, max_shard_size="5GB")
+
+    def read(self, folder: Path) -> None:
+        """Go on from what `write` saved, in whatever number of processes.
+
+        Raises:
+            ValueError: it is not there, is damaged, or is of another model.
+        """
+        if not (folder / STATE_NAME).is_file():
+            raise ValueError(
+                f"expected the sums of Synaptic Intelligence in '{folder}', got none; resume from a checkpoint of a "
+                "run that accrued it, or train without"
+            )
+        verify_shards(folder, _STEM, together=True)
+        stored = open_shards(folder, _STEM)
+        for kind, parts in self._state().items():
+            wholes = self._parameters.joined(parts)
+            for p in self._parameters:
+                saved = stored.get(f"{kind}.{p.name}")
+                if saved is None or saved.shape != wholes[p.name].shape:
+                    raise ValueError(
+                        f"expected the sums of '{p.name}' of the same shape in '{folder}', got others; resume with "
+                        "the same model and the same frozen parameters"
+                    )
+                parts[p.name].copy_(p.part.of(saved))
+        self.num_steps = int(stored[_NUM_STEPS][...].item())
+
+    def _state(self) -> dict[str, Tensors]:
+        return {"start": self._start, "accrued": self._accrued}
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """Add `g (w - w_start)` before the step, from which `after_step` subtracts the same product after it.
@@ -202,8 +266,12 @@ class _Path:
         for p in self._parameters:
             for total, w, s in chunks(self._accrued[p.name], p.weight, self._start[p.name]):
                 total.div_(displacement(w, s, total.dtype).square_().add_(damping)).clamp_(min=0)
-        return self._accrued
+        return self._parameters.joined(self._accrued)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the model's own weights by name."""
-        return {p.name: p.weight for p in self._parameters}
+        return self._parameters.joined({p.name: p.weight for p in self._parameters})
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
