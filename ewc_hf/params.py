@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from .processes import sum_over
@@ -55,9 +56,14 @@ def unwrap(model: nn.Module) -> nn.Module:
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that require a gradient by canonical name; tied weights appear once.
 
+    FSDP2 leaves some of them gathered after a forward pass; these are sharded again.
+
     Raises:
         ValueError: no parameter requires a gradient.
     """
+    for module in unwrap(model).modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
     named = ((name.replace(_COMPILED, ""), p) for name, p in unwrap(model).named_parameters())
     parameters = {name: p for name, p in named if p.requires_grad}
     if not parameters:

@@ -17,6 +17,8 @@ from .batching import pad_examples
 from .labels import IGNORED, next_tokens, token_nll
 from .modes import evaluating, without_cache
 from .params import unwrap
+from .processes import add_up, num_processes, process_index
+from .sharding import device_of
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ def evaluate_perplexity(
     it, so with at least `window - stride` tokens of context (fewer only at the beginning). The tokenizer's beginning-
     or end-of-text token comes first, so that the first token is scored too; a tokenizer with neither leaves it out.
 
+    Where `torch.distributed` is set up, all processes call this with the same model and documents; each does its share
+    of the windows and returns the whole result.
+
     Args:
         model: a causal language model.
         tokenizer: its tokenizer.
@@ -80,7 +85,7 @@ def evaluate_perplexity(
             slower.
         window: tokens; by default the model's `max_position_embeddings`, at most 1024.
         max_document_tokens: cut documents after so many tokens.
-        batch_size: windows a forward pass.
+        batch_size: windows a forward pass of each process.
         seed: of the bootstrap.
         progress: show a progress bar.
 
@@ -121,18 +126,22 @@ def evaluate_perplexity(
     windows.sort(key=lambda entry: len(entry[1]), reverse=True)
     nll_sums = np.zeros(len(documents))
     num_tokens = np.zeros(len(documents), dtype=np.int64)
+    silent = not progress or process_index() > 0
     with (
         evaluating(model),
         without_cache(model),
         torch.no_grad(),
-        tqdm(total=len(windows), desc="perplexity", unit="window", disable=not progress) as bar,
+        tqdm(total=len(windows), desc="perplexity", unit="window", disable=silent) as bar,
     ):
-        for start in range(0, len(windows), batch_size):
-            batch = windows[start : start + batch_size]
-            for (index, _, scored), nll in zip(batch, _window_nll(model, batch), strict=True):
+        for start in range(0, len(windows), batch_size * num_processes()):
+            everybodys = windows[start : start + batch_size * num_processes()]
+            share = everybodys[process_index() :: num_processes()]
+            nlls = _window_nll(model, share or everybodys[:1])  # a sharded model needs every process
+            for (index, _, scored), nll in zip(share, nlls, strict=False):
                 nll_sums[index] += nll
                 num_tokens[index] += scored
-            bar.update(len(batch))
+            bar.update(len(everybodys))
+    add_up(nll_sums, num_tokens)
     return _summarize(
         [
             DocumentScore(float(nll), int(count), len(scored_text.split()), len(scored_text.encode()))
@@ -162,7 +171,7 @@ def _window_nll(model: nn.Module, batch: list[tuple[int, list[int], int]]) -> li
     examples = []
     for _, tokens, scored in batch:
         examples.append({"input_ids": tokens, "labels": [IGNORED] * (len(tokens) - scored) + tokens[-scored:]})
-    device = next(model.parameters()).device
+    device = device_of(next(model.parameters()))
     inputs: dict[str, Tensor] = {key: value.to(device) for key, value in pad_examples(examples, unwrap(model)).items()}
     labels_BT = next_tokens(inputs.pop("labels"))
     return token_nll(model(**inputs).logits, labels_BT).cpu().sum(dim=1, dtype=torch.float64).tolist()

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+
+def launched() -> PartialState:
+    """Return the state of this process as it was launched; on CPUs `PartialState()` alone would see one process."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
 def num_processes() -> int:
@@ -58,6 +65,15 @@ def sum_over(group: dist.ProcessGroup, value: float) -> float:
     total = torch.tensor(value, dtype=torch.float64, device=PartialState().device)
     dist.all_reduce(total, group=group)
     return total.item()
+
+
+def add_up(*arrays: np.ndarray) -> None:
+    """Replace each array by its sum over all processes."""
+    if num_processes() > 1:
+        for array in arrays:
+            total = torch.from_numpy(array).to(PartialState().device)
+            dist.all_reduce(total)
+            array[:] = total.cpu().numpy()
 
 
 def all_agree(opinion: bool, together: bool) -> bool:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ewc_hf import estimate_importance
 from ewc_hf.arguments import parse_arguments
 from ewc_hf.importance import ImportanceMethod, MASOutput
 from ewc_hf.labels import LabelSource
+from ewc_hf.placement import place
+from ewc_hf.processes import launched
 from ewc_hf.text import load_texts, pack
 
 
@@ -39,27 +40,25 @@ class ImportanceArguments:
     max_documents: int = field(default=200, metadata={"help": "Documents that the blocks are sampled from."})
     seed: int = field(default=0, metadata={"help": "Of the sample."})
     resume: bool = field(
-        default=False, metadata={"help": "Go on where an interrupted run left off, to the same bits."}
+        default=False, metadata={"help": "Go on where an interrupted run of one process left off, to the same bits."}
     )
 
 
 def main() -> None:
     """Estimate and store."""
     (args,) = parse_arguments(ImportanceArguments, description=__doc__)
-    state = PartialState()
-    if state.num_processes > 1:
-        raise ValueError(f"expected one process, got {state.num_processes}; launch with --num_processes 1")
+    state = launched()
 
     # 1. The model and packed blocks of the text that it has to remember.
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).to(state.device)
+    model = place(AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32))
     texts = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
     blocks = pack(texts, tokenizer, args.block_size, column=args.column)
 
-    # 2. One pass over a sample of them; about once a minute it writes how far it is.
+    # 2. One pass over a sample of them; one process alone writes about once a minute how far it is.
     output_dir = Path(args.model if args.output_dir is None else args.output_dir)
-    unfinished = output_dir / "ewc_unfinished.safetensors"
-    if not args.resume:
+    unfinished = output_dir / "ewc_unfinished.safetensors" if args.resume or state.num_processes == 1 else None
+    if unfinished is not None and not args.resume:
         unfinished.unlink(missing_ok=True)
     consolidation = estimate_importance(
         model,

@@ -35,6 +35,7 @@ class FinetuneArguments:
     retention_column: str | None = field(default=None, metadata={"help": "Column of the held-out text."})
     learn_from: str | None = field(default=None, metadata={"help": "Speaker or role whose words are learned."})
     block_size: int = field(default=128, metadata={"help": "Tokens an example."})
+    resume: bool = field(default=False, metadata={"help": "Go on from the last complete checkpoint in output_dir."})
     max_test_documents: int = field(default=30, metadata={"help": "Held-out documents of each kind."})
 
 
@@ -70,7 +71,7 @@ def main() -> None:
         data_collator=default_data_collator,
         processing_class=tokenizer,
     )
-    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=args.resume or training.resume_from_checkpoint)
     trainer.save_model()
     if held_out is not None:
         metrics = trainer.evaluate()

@@ -21,7 +21,7 @@ LEVELS = (
     "batched by_example consolidation",
     "gradients step_size",
     "penalty",
-    "coupling importance perplexity",
+    "coupling importance perplexity placement",
     "config demo_text records",
     "picture",
     "report",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from accelerate import PartialState
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ..arguments import parse_arguments
 from ..files import replaced, write_json
 from ..perplexity import evaluate_perplexity
+from ..placement import place
+from ..processes import process_index
 from ..text import document_texts, load_texts
 
 
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     dataset = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
     model = AutoModelForCausalLM.from_pretrained(args.model)
     result = evaluate_perplexity(
-        model.to(PartialState().device),
+        place(model),
         AutoTokenizer.from_pretrained(args.model),
         document_texts(dataset, args.column),
         args.stride,
@@ -51,6 +52,8 @@ def main(argv: list[str] | None = None) -> None:
         batch_size=args.batch_size,
         seed=args.seed,
     )
+    if process_index() > 0:
+        return
     interval = "" if result.nll_interval is None else " (95% interval {:.4f} to {:.4f})".format(*result.nll_interval)
     print(f"documents         {len(result.documents)}")
     print(f"tokens            {result.num_tokens}")
