@@ -72,6 +72,8 @@ def main() -> None:
         processing_class=tokenizer,
     )
     trainer.train(resume_from_checkpoint=args.resume or training.resume_from_checkpoint)
+    if trainer.is_fsdp_enabled:  # its checkpoints are sharded, its result is one model
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     trainer.save_model()
     if held_out is not None:
         metrics = trainer.evaluate()

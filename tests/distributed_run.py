@@ -1,0 +1,318 @@
+"""What several processes do together; `test_distributed.py` launches it and does the same in one process.
+
+torchrun --nproc_per_node 2 tests/distributed_run.py FOLDER torch|zero
+"""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedType
+from architectures import causal_model
+from conftest import gpt2, llama
+from safetensors.torch import save_file
+from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import Dataset
+from transformers import AutoModelForCausalLM
+
+from ewc_hf import Consolidation, EWCConfig, EWCTrainer, estimate_importance, evaluate_perplexity, sharding
+from ewc_hf.processes import process_index
+
+MODELS = {"gpt2": gpt2, "llama": llama, "mixtral": partial(causal_model, "Mixtral")}
+STEPS, LENGTH, VOCAB, GLOBAL_BATCH = 5, 9, 40, 8
+HELD = 1e30
+"""A lambda at which a weight stays where it is, in any precision."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training."""
+
+    engine: str
+    coupling: str
+    accumulation: int = 1
+    optimizer: str = "sgd"
+    ewc_lambda: float = 3.0
+    bf16: bool = False
+
+    @property
+    def model(self):
+        """GPT-2 is tied; but the true gradient of its key biases is zero, and Adam makes a step of their round-off."""
+        return "gpt2" if self.optimizer == "sgd" else "llama"
+
+    @property
+    def dtype(self):
+        """DeepSpeed has no float64."""
+        exact = self.optimizer == "adamw" and not self.engine.startswith("zero") and not self.bf16
+        return torch.float64 if exact else torch.float32
+
+    @property
+    def name(self):
+        return "-".join(str(value) for value in asdict(self).values())
+
+
+COUPLINGS = {engine: ("loss", "decoupled") for engine in ("ddp", "load", "fsdp2")} | {
+    f"zero{stage}": ("decoupled",) for stage in (1, 2, 3)
+}
+CASES = [
+    Case(engine, coupling, accumulation, optimizer)
+    for engine, couplings in COUPLINGS.items()
+    for coupling in couplings
+    for accumulation in (1, 2)
+    for optimizer in ("sgd", "adamw")
+]
+HELD_CASES = [Case(engine, "decoupled", 1, "adamw", HELD, bf16=True) for engine in COUPLINGS if engine != "load"]
+ESTIMATES = {
+    "fisher": ("gpt2", {}),
+    "fisher-llama": ("llama", {}),
+    "sampled": ("gpt2", {"labels": "sampled"}),
+    "mas": ("gpt2", {"method": "mas"}),
+    "experts": ("mixtral", {}),
+    "signal": ("gpt2", {"method": "signal"}),
+}
+
+
+class Tokens(Dataset):
+    """The same random tokens for everybody."""
+
+    def __init__(self):
+        self.ids = torch.randint(0, VOCAB, (64, LENGTH), generator=torch.Generator().manual_seed(3))
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, index):
+        return {"input_ids": self.ids[index], "labels": self.ids[index]}
+
+
+def ragged():
+    """Thirteen examples of different lengths, which no number of processes divides."""
+    draws = torch.Generator().manual_seed(5)
+    lengths = torch.randint(2, LENGTH, (13,), generator=draws).tolist()
+    return [{"input_ids": torch.randint(0, VOCAB, (length,), generator=draws)} for length in lengths]
+
+
+def exact_loss(outputs, labels, num_items_in_batch=None):
+    """transformers' own would round the logits of float64 models to float32."""
+    logits = outputs.logits[:, :-1].flatten(0, 1)
+    return torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="sum") / num_items_in_batch
+
+
+def write_models(folder):
+    """Write each model with a consolidation beside it, importance over several magnitudes, none of it zero."""
+    for kind in ("gpt2", "llama"):
+        for dtype in (torch.float32, torch.float64):
+            model, draws = MODELS[kind]().to(dtype), torch.Generator().manual_seed(1)
+            importance = {
+                name: 10 ** (3 * torch.rand(p.shape, generator=draws, dtype=torch.float64) - 2.5)
+                for name, p in model.named_parameters()
+            }
+            consolidation = Consolidation.create(
+                importance,
+                {name: p.detach() for name, p in model.named_parameters()},
+                method="fisher", unit="nats per token", num_examples=1, num_tokens=1,
+            )  # fmt: skip
+            model.config.update(dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0))
+            model.save_pretrained(folder / f"{kind}-{dtype}")
+            consolidation.save_pretrained(folder / f"{kind}-{dtype}")
+
+
+def engine_options(case):
+    if case.engine == "fsdp2":
+        return {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}}
+    if not case.engine.startswith("zero"):
+        return {}
+    zero = {"stage": int(case.engine[-1]), "stage3_gather_16bit_weights_on_model_save": True}
+    batch = dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu"), "auto")
+    return {
+        "deepspeed": {
+            "zero_optimization": zero,
+            "bf16": {"enabled": case.bf16},
+            "gradient_clipping": "auto",
+            "gradient_accumulation_steps": "auto",
+            "zero_allow_untested_optimizer": True,
+            **batch,
+        }
+    }
+
+
+def begin(engine):
+    """Forget the engine of an earlier run."""
+    PartialState._reset_state()
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+    if engine != "one":
+        PartialState(cpu=True)
+
+
+def make_trainer(case, folder, **options):
+    """The trainer of a case; in one process, with the same global batch."""
+    begin(case.engine)
+    checkpoint = folder / f"{case.model}-{case.dtype}"
+    sharded = {}
+    if case.engine == "load":
+        from transformers.distributed import DistributedConfig
+
+        sharded = {"distributed_config": DistributedConfig(fsdp_size=int(os.environ["WORLD_SIZE"]))}
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=case.dtype, **sharded)
+    processes = 1 if case.engine == "one" else int(os.environ["WORLD_SIZE"])
+    settings = {
+        "output_dir": str(folder / "out" / case.name),
+        "max_steps": STEPS,
+        "max_grad_norm": 0.5,
+        "optim": {"sgd": "sgd", "adamw": "adamw_torch"}[case.optimizer],
+        "learning_rate": {"sgd": 0.1, "adamw": 0.01}[case.optimizer],
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "use_cpu": True,
+        "bf16": case.bf16,
+        "ewc_lambda": case.ewc_lambda,
+        "ewc_coupling": case.coupling,
+        "gradient_accumulation_steps": case.accumulation,
+        "per_device_train_batch_size": GLOBAL_BATCH // processes // case.accumulation,
+    }
+    args = EWCConfig(**settings | engine_options(case) | options)
+    if case.engine == "fsdp2":  # accelerate shards on GPUs only, so these CPUs have to pass for such
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    consolidation = str(checkpoint) if case.ewc_lambda > 0 else None
+    return EWCTrainer(
+        model=model,
+        args=args,
+        consolidation=consolidation,
+        train_dataset=Tokens(),
+        compute_loss_func=exact_loss,
+    )
+
+
+def weights(trainer):
+    """The trained weights, whole, by name; every process has to call this."""
+    if trainer.is_deepspeed_enabled:
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        return {name: state[name].float().clone() for name, _ in trainer.model.named_parameters()} if state else {}
+    return {
+        name: (p.full_tensor() if isinstance(p, DTensor) else p).detach().clone()
+        for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()
+    }
+
+
+def train(case, folder, **options):
+    """Train and return the weights and what was logged with the last loss."""
+    trainer = make_trainer(case, folder, **options)
+    trainer.train()
+    if case.engine in ("fsdp2", "load"):
+        assert all(isinstance(p, DTensor) for group in trainer.optimizer.param_groups for p in group["params"])
+    last = [logs for logs in trainer.state.log_history if "loss" in logs][-1]
+    return weights(trainer), {key: last[key] for key in last if key.startswith("ewc_")}
+
+
+def save(folder, name, tensors, content=None):
+    if process_index() == 0:
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / f"{name}.safetensors")
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def shard(model):
+    """By hand, each layer and the rest."""
+    layers = model.transformer.h if hasattr(model, "transformer") else model.model.layers
+    for layer in layers:
+        fully_shard(layer)
+    return fully_shard(model)
+
+
+def estimate(name, sharded=False):
+    kind, options = ESTIMATES[name]
+    model = shard(MODELS[kind]()) if sharded else MODELS[kind]()
+    return estimate_importance(model, ragged(), batch_size=3, progress=False, **options)
+
+
+class Shapes(TorchDispatchMode):
+    """Notes the shape and dtype of all that torch makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor) and not isinstance(tensor, DTensor):
+                self.seen.add((str(tensor.dtype), tuple(tensor.shape)))
+        return result
+
+
+def whole_tensors(folder):
+    """Which whole importances are ever made: they are of another dtype than weights and gradients, so they show."""
+    sharding._BLOCK_ELEMENTS = 8
+    case = Case("fsdp2", "loss")
+    with Shapes() as trained:
+        make_trainer(case, folder).train()
+    model = shard(gpt2().bfloat16())
+    with Shapes() as estimated:
+        estimate_importance(model, ragged(), batch_size=3, progress=False).save_pretrained(folder / "estimated")
+    shapes = {tuple(p.shape) for p in gpt2().parameters()}
+    shapes -= {(rows // 2, *others) for rows, *others in shapes}  # what a process holds
+    return {
+        "training": sorted(shape for dtype, shape in trained.seen if dtype == "torch.float64" and shape in shapes),
+        "estimating": sorted(shape for dtype, shape in estimated.seen if dtype == "torch.float32" and shape in shapes),
+    }
+
+
+def synaptic(engine, folder):
+    case = Case(engine, "decoupled", ewc_lambda=0.0)
+    trainer = make_trainer(case, folder, ewc_synaptic=True)
+    trainer.train()
+    return trainer.synaptic_consolidation()
+
+
+def resumed(case, folder):
+    """Train to the third step, and then from there to the end with another trainer."""
+    options = {"output_dir": str(folder / "resumed" / case.engine), "save_strategy": "steps", "save_steps": 3}
+    synaptic = not case.engine.startswith("zero")
+    first = make_trainer(case, folder, **options, ewc_synaptic=synaptic)
+    first.train()
+    second = make_trainer(case, folder, **options, ewc_synaptic=synaptic)
+    second.train(resume_from_checkpoint=str(folder / "resumed" / case.engine / "checkpoint-3"))
+    learned = second.synaptic_consolidation() if synaptic else None
+    if learned is not None:
+        learned.save_pretrained(folder / "resumed" / case.engine / "learned")
+    return weights(second)
+
+
+def perplexity():
+    model, tokenizer = tiny_gpt2(dtype=torch.float64), tiny_tokenizer()
+    return asdict(evaluate_perplexity(model, tokenizer, SENTENCES, window=8, batch_size=3, progress=False))
+
+
+def main(folder, engines):
+    for case in [*CASES, *HELD_CASES]:
+        if case.engine.startswith("zero") == (engines == "zero"):
+            save(folder, case.name, *train(case, folder))
+    for engine in ("zero2", "zero3") if engines == "zero" else ("ddp", "fsdp2"):
+        case = Case(engine, "decoupled", 1, "adamw")
+        save(folder, f"resumed-{engine}", resumed(case, folder))
+    if engines == "zero":
+        return
+    begin("ddp")
+    for name in ESTIMATES:
+        estimate(name).save_pretrained(folder / f"ddp-{name}")
+        if name != "signal":
+            estimate(name, sharded=True).save_pretrained(folder / f"fsdp2-{name}", max_shard_size=3000)
+    save(folder, "perplexity", {}, perplexity())
+    for engine in ("ddp", "fsdp2"):
+        synaptic(engine, folder).save_pretrained(folder / f"synaptic-{engine}")
+    save(folder, "whole_tensors", {}, whole_tensors(folder))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,154 @@
+"""Two processes give what one gives: real runs on CPUs, launched by `torchrun`, compared with this process."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import distributed_run as run
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ewc_hf import Consolidation
+
+TESTS = Path(__file__).parent
+TORCH_CASES = [case for case in run.CASES if not case.engine.startswith("zero")]
+ZERO_CASES = [case for case in run.CASES if case.engine.startswith("zero")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distributed")
+    run.write_models(folder)
+    return folder
+
+
+def launch(folder, engines):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(TESTS.parent)}
+    script = [str(TESTS / "distributed_run.py"), str(folder), engines]
+    done = subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def torch_run(folder):
+    return launch(folder, "torch")
+
+
+@pytest.fixture(scope="module")
+def zero_run(folder):
+    if find_spec("deepspeed") is None:
+        pytest.skip("DeepSpeed is not installed: pip install -e '.[deepspeed]'")
+    return launch(folder, "zero")
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    """The same training in this process, once."""
+    known = {}
+
+    def train(case):
+        case = replace(case, engine="one")
+        if case not in known:
+            known[case] = run.train(case, folder)
+        return known[case]
+
+    return train
+
+
+def compare(case, folder, alone):
+    """Float32: round-off, which Adam's division by a small root enlarges somewhat. Float64: far below 1e-8."""
+    bound = 1e-8 if case.dtype is torch.float64 else 1e-5
+    expected, expected_logs = alone(replace(case, engine="one"))
+    got = load_file(folder / f"{case.name}.safetensors")
+    assert max((got[name] - w).abs().max().item() for name, w in expected.items() if name in got) < bound
+    assert expected.keys() - got.keys() <= {"lm_head.weight"}
+    logs = json.loads((folder / f"{case.name}.json").read_text())
+    assert logs == pytest.approx(expected_logs, rel=1e-3 if case.dtype is torch.float32 else 1e-6)
+    assert logs["ewc_penalty"] > 0
+
+
+@pytest.mark.parametrize("case", TORCH_CASES, ids=lambda case: case.name)
+def test_two_processes_train_as_one(torch_run, alone, case):
+    compare(case, torch_run, alone)
+
+
+@pytest.mark.parametrize("case", ZERO_CASES, ids=lambda case: case.name)
+def test_zero_trains_as_one_process(zero_run, alone, case):
+    compare(case, zero_run, alone)
+
+
+@pytest.mark.parametrize("case", TORCH_CASES[:2], ids=lambda case: case.name)
+def test_the_penalty_matters_here(alone, case):
+    """Without it the weights would be others by far more than the bounds above."""
+    penalized, plain = alone(case)[0], alone(replace(case, ewc_lambda=0.0))[0]
+    assert max((penalized[name] - w).abs().max().item() for name, w in plain.items()) > 1e-3
+
+
+@pytest.mark.parametrize("case", run.HELD_CASES, ids=lambda case: case.engine)
+def test_bfloat16_training_moves_nothing_under_an_infinite_lambda(request, folder, case):
+    """The pull is that of the master weights, after the optimizer's step, before anything is gathered or rounded."""
+    request.getfixturevalue("zero_run" if case.engine.startswith("zero") else "torch_run")
+    got = load_file(folder / f"{case.name}.safetensors")
+    anchor = load_file(folder / f"{case.model}-{case.dtype}" / "model.safetensors")
+    for name, weight in got.items():
+        held = anchor[name].bfloat16().float() if case.engine.startswith("zero") else anchor[name]
+        assert torch.equal(weight, held), name
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp2", "zero2", "zero3"])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(request, folder, engine):
+    request.getfixturevalue("zero_run" if engine.startswith("zero") else "torch_run")
+    got = load_file(folder / f"resumed-{engine}.safetensors")
+    uninterrupted = load_file(folder / f"{run.Case(engine, 'decoupled', 1, 'adamw').name}.safetensors")
+    assert all(torch.equal(got[name], w) for name, w in uninterrupted.items())
+
+
+def test_a_run_of_two_processes_is_resumed_by_one(torch_run, alone):
+    case = run.Case("one", "decoupled", 1, "adamw")
+    trainer = run.make_trainer(case, torch_run, ewc_synaptic=True)
+    trainer.train(resume_from_checkpoint=str(torch_run / "resumed" / "ddp" / "checkpoint-3"))
+    for name, w in alone(case)[0].items():
+        torch.testing.assert_close(run.weights(trainer)[name], w, rtol=0, atol=1e-8)
+    learned = Consolidation.from_pretrained(torch_run / "resumed" / "ddp" / "learned")
+    assert_same_importance(trainer.synaptic_consolidation(), learned, 1e-8)
+
+
+def assert_same_importance(got, expected, bound):
+    assert got.importance.keys() == expected.importance.keys()
+    for name, omega in expected.importance.items():
+        assert (got.importance[name] - omega).abs().max() <= bound * omega.abs().max(), name
+        assert torch.equal(got.anchor[name], expected.anchor[name]) or bound > 1e-9
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("name", run.ESTIMATES)
+def test_two_processes_estimate_as_one(torch_run, engine, name):
+    if (engine, name) == ("fsdp2", "signal"):
+        pytest.skip("the signal of sharded layers is refused")
+    expected, got = run.estimate(name), Consolidation.from_pretrained(torch_run / f"{engine}-{name}")
+    assert_same_importance(got, expected, 1e-10)
+    assert got.metadata["num_tokens"] == expected.metadata["num_tokens"]
+    assert got.metadata["anchor"]["fingerprint"] == expected.metadata["anchor"]["fingerprint"]
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
+def test_synaptic_intelligence_of_two_processes_is_that_of_one(torch_run, engine):
+    expected = run.synaptic("one", torch_run)
+    assert_same_importance(Consolidation.from_pretrained(torch_run / f"synaptic-{engine}"), expected, 1e-4)
+
+
+def test_two_processes_measure_the_same_perplexity(torch_run):
+    got, expected = json.loads((torch_run / "perplexity.json").read_text()), run.perplexity()
+    assert got["nll"] == pytest.approx(expected["nll"], rel=1e-12)
+    assert [d["num_tokens"] for d in got["documents"]] == [d["num_tokens"] for d in expected["documents"]]
+
+
+def test_no_process_makes_a_whole_importance_under_fsdp2(torch_run):
+    assert json.loads((torch_run / "whole_tensors.json").read_text()) == {"training": [], "estimating": []}
