@@ -13,8 +13,8 @@ PACKAGE = Path(ewc_hf.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 LEVELS = (
     "arguments files memory modes params version",
-    "labels shards",
-    "anchor batching contributions text",
+    "labels model_sizes shards",
+    "anchor batching buffers contributions text",
     "calls consolidation",
     "batched by_example",
     "gradients",
@@ -22,7 +22,7 @@ LEVELS = (
     "penalty",
     "coupling importance perplexity",
     "config demo_text records",
-    "picture",
+    "picture plan",
     "report",
     "trainer",
     "baselines protocol settings",
