@@ -62,14 +62,14 @@ def markdown_report(records: Iterable[RunRecord], title: str = _TITLE) -> str:
     interval = "With two seeds or more: mean ± half-width of its 95% t-interval over seeds."
     return f"""# {title}
 
-{_table(settings)}
+{markdown_table(settings)}
 
 NLL and forgetting in nats per token; forgetting = rise of the book NLL over the pretrained model; forgetting removed
 = 1 - forgetting / forgetting of plain fine-tuning with the same seed. {interval}
 
 ## removed_at
 
-{_table(crossings)}
+{markdown_table(crossings)}
 
 Forgetting removed where a method's curve over lambda reaches a dialog NLL so much above plain fine-tuning's, and the
 lambda that gets there (geometric mean over seeds); `-` where a seed's curve does not. {interval}
@@ -118,7 +118,8 @@ def _cell(mean: float, half_width: float | None, decimals: int) -> str:
     return f"{mean:.{decimals}f}" + ("" if half_width is None else f" ± {half_width:.{decimals}f}")
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table of these cells, the first row as its head, with columns padded to equal width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
     return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)

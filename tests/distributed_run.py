@@ -71,6 +71,7 @@ CASES = [
     for optimizer in ("sgd", "adamw")
 ]
 HELD_CASES = [Case(engine, "decoupled", 1, "adamw", HELD, bf16=True) for engine in COUPLINGS if engine != "load"]
+RESUMED = ("ddp", "fsdp2", "zero2", "zero3")
 ESTIMATES = {
     "fisher": ("gpt2", {}),
     "fisher-llama": ("llama", {}),
@@ -236,8 +237,12 @@ def estimate(name, sharded=False):
     return estimate_importance(model, ragged(), batch_size=3, progress=False, **options)
 
 
+def storage(tensor):
+    return None if isinstance(tensor, DTensor) else tensor.untyped_storage().data_ptr()
+
+
 class Shapes(TorchDispatchMode):
-    """Notes the shape and dtype of all that torch makes."""
+    """Notes dtype and shape of all that torch makes, but for views of what is there, such as a mapped file."""
 
     def __init__(self):
         super().__init__()
@@ -245,8 +250,9 @@ class Shapes(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
+        given = {storage(value) for value in args if isinstance(value, torch.Tensor)}
         for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, torch.Tensor) and not isinstance(tensor, DTensor):
+            if isinstance(tensor, torch.Tensor) and storage(tensor) not in given:
                 self.seen.add((str(tensor.dtype), tuple(tensor.shape)))
         return result
 
@@ -260,7 +266,7 @@ def whole_tensors(folder):
     model = shard(gpt2().bfloat16())
     with Shapes() as estimated:
         estimate_importance(model, ragged(), batch_size=3, progress=False).save_pretrained(folder / "estimated")
-    shapes = {tuple(p.shape) for p in gpt2().parameters()}
+    shapes = {tuple(p.shape) for p in gpt2().parameters() if p.dim() > 1}
     shapes -= {(rows // 2, *others) for rows, *others in shapes}  # what a process holds
     return {
         "training": sorted(shape for dtype, shape in trained.seen if dtype == "torch.float64" and shape in shapes),
@@ -295,12 +301,13 @@ def perplexity():
 
 
 def main(folder, engines):
-    for case in [*CASES, *HELD_CASES]:
-        if case.engine.startswith("zero") == (engines == "zero"):
-            save(folder, case.name, *train(case, folder))
-    for engine in ("zero2", "zero3") if engines == "zero" else ("ddp", "fsdp2"):
-        case = Case(engine, "decoupled", 1, "adamw")
-        save(folder, f"resumed-{engine}", resumed(case, folder))
+    chosen = [engine for engine in COUPLINGS if engine.startswith("zero") == (engines == "zero")]
+    for engine in chosen:  # ZeRO-3 last, since a model that is loaded after it is in parts
+        for case in [*CASES, *HELD_CASES]:
+            if case.engine == engine:
+                save(folder, case.name, *train(case, folder))
+        if engine in RESUMED:
+            save(folder, f"resumed-{engine}", resumed(Case(engine, "decoupled", 1, "adamw"), folder))
     if engines == "zero":
         return
     begin("ddp")

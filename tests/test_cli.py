@@ -42,7 +42,7 @@ def test_perplexity_prints_and_stores_the_result(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train"], "expected one of demo, perplexity, got 'train'"),
+        (["train"], "expected one of demo, perplexity, plan, got 'train'"),
         (
             ["perplexity", "--model", "m", "--text", "no/such/file.txt"],
             "ewc-hf perplexity: expected at least one",
@@ -56,4 +56,4 @@ def test_mistakes_are_one_line(monkeypatch, words, message):
 
 def test_help_names_the_commands(monkeypatch, capsys):
     call(monkeypatch, "--help")
-    assert "{demo,perplexity}" in capsys.readouterr().out
+    assert "{demo,perplexity,plan}" in capsys.readouterr().out

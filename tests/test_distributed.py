@@ -88,7 +88,7 @@ def test_zero_trains_as_one_process(zero_run, alone, case):
 def test_the_penalty_matters_here(alone, case):
     """Without it the weights would be others by far more than the bounds above."""
     penalized, plain = alone(case)[0], alone(replace(case, ewc_lambda=0.0))[0]
-    assert max((penalized[name] - w).abs().max().item() for name, w in plain.items()) > 1e-3
+    assert max((penalized[name] - w).abs().max().item() for name, w in plain.items()) > 1e-4
 
 
 @pytest.mark.parametrize("case", run.HELD_CASES, ids=lambda case: case.engine)
@@ -102,7 +102,7 @@ def test_bfloat16_training_moves_nothing_under_an_infinite_lambda(request, folde
         assert torch.equal(weight, held), name
 
 
-@pytest.mark.parametrize("engine", ["ddp", "fsdp2", "zero2", "zero3"])
+@pytest.mark.parametrize("engine", run.RESUMED)
 def test_a_resumed_run_ends_as_an_uninterrupted_one(request, folder, engine):
     request.getfixturevalue("zero_run" if engine.startswith("zero") else "torch_run")
     got = load_file(folder / f"resumed-{engine}.safetensors")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from . import demo, perplexity
+from . import demo, perplexity, plan
 
-_COMMANDS = {"demo": demo.main, "perplexity": perplexity.main}
+_COMMANDS = {"demo": demo.main, "perplexity": perplexity.main, "plan": plan.main}
 
 
 def main() -> None:
