@@ -302,12 +302,12 @@ def perplexity():
 
 def main(folder, engines):
     chosen = [engine for engine in COUPLINGS if engine.startswith("zero") == (engines == "zero")]
-    for engine in chosen:  # ZeRO-3 last, since a model that is loaded after it is in parts
+    for engine in chosen:  # ZeRO-3 last: DeepSpeed loads a model as the run before it had configured
+        if engine in RESUMED:
+            save(folder, f"resumed-{engine}", resumed(Case(engine, "decoupled", 1, "adamw"), folder))
         for case in [*CASES, *HELD_CASES]:
             if case.engine == engine:
                 save(folder, case.name, *train(case, folder))
-        if engine in RESUMED:
-            save(folder, f"resumed-{engine}", resumed(Case(engine, "decoupled", 1, "adamw"), folder))
     if engines == "zero":
         return
     begin("ddp")

@@ -101,4 +101,7 @@ def train(folder, options, resume=None, moment=None):
     trainer = trainer_of(folder, options, killer)
     trainer.train(resume_from_checkpoint=resume)
     weights = {name: p.detach() for name, p in trainer.model.named_parameters()}
+    if trainer.args.ewc_synaptic:
+        importance = trainer.synaptic_consolidation().importance
+        weights |= {f"importance of {name}": omega for name, omega in importance.items()}
     save_file(weights, folder / RESULT, metadata={"began": str(killer.began)})

@@ -93,13 +93,16 @@ def test_the_penalty_matters_here(alone, case):
 
 @pytest.mark.parametrize("case", run.HELD_CASES, ids=lambda case: case.engine)
 def test_bfloat16_training_moves_nothing_under_an_infinite_lambda(request, folder, case):
-    """The pull is that of the master weights, after the optimizer's step, before anything is gathered or rounded."""
+    """The pull is that of the master weights, after the optimizer's step, before anything is gathered or rounded.
+
+    DeepSpeed's model then holds them rounded, unless it was loaded in float32 parts.
+    """
     request.getfixturevalue("zero_run" if case.engine.startswith("zero") else "torch_run")
     got = load_file(folder / f"{case.name}.safetensors")
     anchor = load_file(folder / f"{case.model}-{case.dtype}" / "model.safetensors")
     for name, weight in got.items():
-        held = anchor[name].bfloat16().float() if case.engine.startswith("zero") else anchor[name]
-        assert torch.equal(weight, held), name
+        rounded = case.engine.startswith("zero") and torch.equal(weight, anchor[name].bfloat16().float())
+        assert rounded or torch.equal(weight, anchor[name]), name
 
 
 @pytest.mark.parametrize("engine", run.RESUMED)

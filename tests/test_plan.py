@@ -104,8 +104,8 @@ class Weigh(TrainerCallback):
         moments = (t for state in optimizer.state.values() for t in state.values() if t.ndim > 0)
         self.held |= {"weights": size_of(model.parameters()), "optimizer": size_of(moments)}
         penalty = self.trainer._penalty
-        self.held["importance"] = size_of(penalty._importance.values())
-        self.held["anchor"] = size_of(penalty._anchor.values())
+        self.held["importance"] = size_of(penalty.importance.values())
+        self.held["anchor"] = size_of(penalty.anchor.values())
 
 
 def size_of(tensors):

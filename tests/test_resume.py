@@ -18,6 +18,7 @@ OPTIONS = {
     "decoupled": {"ewc_coupling": "decoupled"},
     "loss": {"ewc_coupling": "loss"},
     "accumulation": {"ewc_coupling": "decoupled", "gradient_accumulation_steps": 2},
+    "synaptic": {"ewc_synaptic": True},
 }
 CASES = [
     ("decoupled", [Moment.BETWEEN_SAVES], 6),
@@ -30,6 +31,8 @@ CASES = [
     ("loss", [Moment.IN_THE_OPTIMIZER], 4),
     ("accumulation", [Moment.BETWEEN_SAVES], 6),
     ("accumulation", [Moment.IN_THE_STATE], 4),
+    ("synaptic", [Moment.BETWEEN_SAVES], 6),
+    ("synaptic", [Moment.AFTER_THE_MODEL], 4),
 ]
 
 

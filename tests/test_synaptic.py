@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 
 import oracles
 import pytest
@@ -419,11 +420,46 @@ def test_the_switch_has_to_be_on(tmp_path, model, kind):
         trainer.synaptic_consolidation()
 
 
-def test_a_resumed_run_is_refused(tmp_path, model):
+def test_a_resumed_run_goes_on_with_its_sums(tmp_path, model):
+    whole = SynapticIntelligence()
+    args = arguments(tmp_path, save_strategy="steps", save_steps=2)
+    fresh = copy.deepcopy(model)
+    trained(model, args, [whole])
+    resumed = SynapticIntelligence()
+    Trainer(fresh, args, train_dataset=Stream(), callbacks=[resumed], compute_loss_func=exact_loss).train(
+        resume_from_checkpoint=str(tmp_path / "checkpoint-2")
+    )
+    got, expected = resumed.consolidation(), whole.consolidation()
+    assert got.metadata == expected.metadata
+    assert all(torch.equal(got.importance[name], omega) for name, omega in expected.importance.items())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "ewc_synaptic.safetensors.index.json").unlink(), "expected the sums of Synaptic"),
+        (lambda folder: (folder / "ewc_synaptic.safetensors").write_bytes(b"x"), "expected SHA-256"),
+    ],
+    ids=["missing", "changed"],
+)
+def test_a_checkpoint_without_its_sums_is_refused(tmp_path, model, damage, message):
     args = arguments(tmp_path, save_strategy="steps", save_steps=2)
     trainer = trained(model, args, [SynapticIntelligence()])
-    with pytest.raises(ValueError, match="expected a run from its first step, got one resumed at step 2"):
+    damage(tmp_path / "checkpoint-2")
+    with pytest.raises(ValueError, match=message):
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_the_sums_of_other_parameters_are_refused(tmp_path, model):
+    saving = {"save_strategy": "steps", "save_steps": 2}
+    trainer = trained(model, arguments(tmp_path / "all", **saving), [SynapticIntelligence()])
+    frozen = copy.deepcopy(model)
+    frozen.transformer.wpe.requires_grad_(False)
+    trained(frozen, arguments(tmp_path / "fewer", **saving), [SynapticIntelligence()])
+    for path in (tmp_path / "fewer" / "checkpoint-2").glob("ewc_synaptic*"):
+        shutil.copy(path, tmp_path / "all" / "checkpoint-2")
+    with pytest.raises(ValueError, match=r"expected the sums of 'transformer.wpe.weight' of the same shape"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "all" / "checkpoint-2"))
 
 
 class Sharded(FullyShardedDataParallel):
@@ -442,7 +478,9 @@ def test_engines_that_shard_are_refused(tmp_path, model, engine):
     else:
         model.part = Sharded()
     begins = SynapticIntelligence().on_train_begin
-    with pytest.raises(ValueError, match="expected one process or DistributedDataParallel, got DeepSpeed or FSDP"):
+    with pytest.raises(
+        ValueError, match="expected one process, DistributedDataParallel or FSDP2, got DeepSpeed or FSDP"
+    ):
         begins(trainer.args, trainer.state, trainer.control, model=model, optimizer=optimizer)
 
 
