@@ -52,9 +52,9 @@ class StoredTensor:
         return cls(path, name, torch.Size(rows.get_shape()), _DTYPES[rows.get_dtype()])
 
     def __getitem__(self, rows: Any, /) -> Tensor:
-        """Read rows `[first:last]`, or all by `[...]`."""
+        """Read rows `[first:last]`, or all by `[...]`; what comes back no longer depends on the file."""
         with open_safetensors(self.path) as file:
-            return file.get_slice(self.name)[rows]
+            return file.get_slice(self.name)[rows].clone()
 
 
 def write_tensor_file(path: Path | None, tensors: Mapping[str, Tensor]) -> str:
