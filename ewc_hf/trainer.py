@@ -20,7 +20,7 @@ from .config import EWCFields, StateDtype
 from .consolidation import Consolidation
 from .coupling import CoupledPenalty, Coupling, require_matching_model
 from .importance import SynapticIntelligence
-from .importance.synaptic import STATE_NAME as SYNAPTIC_STATE_NAME
+from .importance.weight_path import STATE_NAME as SYNAPTIC_STATE_NAME
 from .perplexity import evaluate_perplexity
 from .stored import StoredConsolidation
 from .zero import local_parameters

@@ -71,7 +71,7 @@ CASES = [
     for optimizer in ("sgd", "adamw")
 ]
 HELD_CASES = [Case(engine, "decoupled", 1, "adamw", HELD, bf16=True) for engine in COUPLINGS if engine != "load"]
-RESUMED = ("ddp", "fsdp2", "zero2", "zero3")
+RESUMED = ("ddp", "fsdp2", "zero1", "zero2", "zero3")
 ESTIMATES = {
     "fisher": ("gpt2", {}),
     "fisher-llama": ("llama", {}),

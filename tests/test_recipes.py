@@ -7,18 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
 from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
 
-ROOT = Path(__file__).parent.parent
+RECIPES = Path(__file__).parent.parent / "recipes"
 
 
-def launch(folder, recipe, *options):
+def launch(folder, config, recipe, *options):
     """Run a recipe in `folder` as a user would, and return what it printed."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--cpu"]
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
     result = subprocess.run(
-        [*command, str(ROOT / "recipes" / recipe), *options],
+        [*command, "--config_file", str(RECIPES / "accelerate" / f"{config}.yaml"), str(RECIPES / recipe), *options],
         cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
@@ -37,23 +38,48 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_importance_then_finetuning_then_perplexity(folder):
-    launch(
-        folder, "estimate_importance.py", "--model", "model", "--text", "books.jsonl", "--block_size", "8", "--resume"
-    )
+@pytest.mark.parametrize("config", ["cpu", "ddp"])
+def test_importance_then_finetuning_then_perplexity(folder, config):
+    resume = ["--resume"] if config == "cpu" else []
+    where = ["--model", "model", "--text", "books.jsonl", "--block_size", "8"]
+    launch(folder, config, "estimate_importance.py", *where, *resume)
     assert (folder / "model" / "ewc_importance.safetensors").is_file()
     assert not (folder / "model" / "ewc_unfinished.safetensors").exists()
 
     (folder / "defaults.yaml").write_text("learning_rate: 1e-2\nmax_steps: 2\nlogging_steps: 1\nblock_size: 8\n")
     launch(
-        folder, "finetune.py", "--config", "defaults.yaml", "--model", "model", "--consolidation", "model",
-        "--dialogs", "dialogs.jsonl", "--dialogs_test", "dialogs.jsonl", "--retention_test", "books.jsonl",
-        "--learn_from", "B", "--output_dir", "out", "--save_steps", "1", "--max_steps", "3",
+        folder, config, "finetune.py", "--use_cpu", "true", "--config", "defaults.yaml", "--model", "model",
+        "--consolidation", "model", "--dialogs", "dialogs.jsonl", "--dialogs_test", "dialogs.jsonl",
+        "--retention_test", "books.jsonl", "--learn_from", "B", "--output_dir", "out", "--save_steps", "1",
+        "--max_steps", "3",
     )  # fmt: skip
     log = json.loads((folder / "out" / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]
     assert [entry["step"] for entry in log if "ewc_penalty" in entry] == [1, 2, 3]
     metrics = json.loads((folder / "out" / "eval_results.json").read_text())
     assert metrics["eval_books_perplexity"] > 1
 
-    printed = launch(folder, "evaluate.py", "--model", "out", "--text", "books.jsonl")
-    assert "word perplexity" in printed
+    printed = launch(folder, config, "evaluate.py", "--model", "out", "--text", "books.jsonl")
+    assert printed.count("word perplexity") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "processes"),
+    [
+        ("cpu", "NO", 1),
+        ("one_gpu", "NO", 1),
+        ("ddp", "MULTI_GPU", 2),
+        ("fsdp2", "FSDP", 2),
+        ("zero2", "DEEPSPEED", 2),
+        ("zero3", "DEEPSPEED", 2),
+    ],
+)
+def test_accelerate_reads_the_launch_configs(name, engine, processes):
+    """It refuses unknown keys."""
+    config = load_config_from_file(str(RECIPES / "accelerate" / f"{name}.yaml"))
+    assert config.distributed_type == engine
+    assert config.num_processes == processes
+
+
+def test_there_are_no_other_launch_configs():
+    names = {path.stem for path in (RECIPES / "accelerate").iterdir()}
+    assert names == {"cpu", "one_gpu", "ddp", "fsdp2", "zero2", "zero3"}

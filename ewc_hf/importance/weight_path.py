@@ -1,0 +1,132 @@
+"""The way that weights go through a training, and how much of the fall of the loss each has taken.
+
+omega_i  = sum over the steps of  -g_i (w_i after the step - w_i before it)
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..params import LocalParameters
+from ..penalty import chunks, displacement
+from ..shards import Tensors, index_path, open_shards, verify_shards, write_shards
+
+_STEM = "ewc_synaptic"
+STATE_NAME = index_path(Path(), _STEM).name
+"""The file that a checkpoint holds where the sums of its run are saved."""
+_NUM_STEPS = "num_steps"
+
+
+class WeightPath:
+    """The way of the weights through one training.
+
+    Attributes:
+        num_steps: steps that were taken; one that a `GradScaler` skipped is none.
+        hook: before the optimizer's step.
+    """
+
+    def __init__(self, parameters: LocalParameters) -> None:
+        """Begin with the weights as they are.
+
+        Args:
+            parameters: the model's as it is trained.
+
+        Raises:
+            ValueError: the optimizer steps no weight of the model.
+        """
+        self.num_steps = 0
+        self._parameters = parameters
+        self._start: Tensors = {p.name: p.weight.clone() for p in parameters}
+        self._accrued: Tensors = {
+            name: torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+            for name, weight in self._start.items()
+        }
+        if not self._start:
+            raise ValueError(
+                f"expected an optimizer that steps weights of the model, got {type(parameters.optimizer).__name__} "
+                "with none of them; layer-wise optimizers, which step during the backward, cannot be used"
+            )
+        self._in_step = False
+        self.hook = parameters.optimizer.register_step_pre_hook(self._before_step)
+
+    def write(self, folder: Path) -> None:
+        """Save start, sums and the number of steps as safetensors shards."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {_NUM_STEPS: torch.tensor(float(self.num_steps), dtype=torch.float64)}
+        for kind, parts in self._state().items():
+            tensors |= {f"{kind}.{name}": tensor for name, tensor in self._parameters.joined(parts).items()}
+        with ExitStack() as stack:
+            write_shards(stack, folder, _STEM, tensors, max_shard_size="5GB")
+
+    def read(self, folder: Path) -> None:
+        """Go on from what `write` saved, in whatever number of processes.
+
+        Raises:
+            ValueError: it is not there, is damaged, or is of another model.
+        """
+        if not (folder / STATE_NAME).is_file():
+            raise ValueError(
+                f"expected the sums of Synaptic Intelligence in '{folder}', got none; resume from a checkpoint of a "
+                "run that accrued it, or train without"
+            )
+        verify_shards(folder, _STEM, together=True)
+        stored = open_shards(folder, _STEM)
+        for kind, parts in self._state().items():
+            wholes = self._parameters.joined(parts)
+            for p in self._parameters:
+                saved = stored.get(f"{kind}.{p.name}")
+                if saved is None or saved.shape != wholes[p.name].shape:
+                    raise ValueError(
+                        f"expected the sums of '{p.name}' of the same shape in '{folder}', got others; resume with "
+                        "the same model and the same frozen parameters"
+                    )
+                parts[p.name].copy_(p.part.of(saved))
+        self.num_steps = int(stored[_NUM_STEPS][...].item())
+
+    def _state(self) -> dict[str, Tensors]:
+        return {"start": self._start, "accrued": self._accrued}
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """Add `g (w - w_start)` before the step, from which `after_step` subtracts the same product after it.
+
+        The difference is `-g (w_after - w_before)`, without a copy of the weights for the length of the step; and
+        the displacement is so small that float32 holds the difference, which it would not for `g w`. The optimizer
+        has to leave the gradient as it is, as torch's own do.
+        """
+        found_inf = getattr(optimizer, "found_inf", None)
+        self._in_step = found_inf is None or found_inf.item() == 0
+        if self._in_step:
+            # A fused optimizer may get the gradients scaled, and then unscales them in place within its step.
+            grad_scale = getattr(optimizer, "grad_scale", None)
+            self._add_products(1.0 if grad_scale is None else 1 / grad_scale.item())
+
+    def after_step(self) -> None:
+        """Complete the step that `_before_step` began, if it was one."""
+        if self._in_step:
+            self._add_products(-1.0)
+            self.num_steps += 1
+            self._in_step = False
+
+    def _add_products(self, factor: float) -> None:
+        """Add `factor g (w - w_start)` to what has accrued."""
+        for p in self._parameters:
+            if p.grad is not None:
+                accrued, start = self._accrued[p.name], self._start[p.name]
+                for total, g, w, s in chunks(accrued, p.grad, p.weight, start):
+                    total.addcmul_(g, displacement(w, s, total.dtype), value=factor)
+
+    def importance(self, damping: float) -> Tensors:
+        """Return Omega in place of what has accrued."""
+        for p in self._parameters:
+            for total, w, s in chunks(self._accrued[p.name], p.weight, self._start[p.name]):
+                total.div_(displacement(w, s, total.dtype).square_().add_(damping)).clamp_(min=0)
+        return self._parameters.joined(self._accrued)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the model's own weights by name."""
+        return self._parameters.joined({p.name: p.weight for p in self._parameters})
