@@ -109,7 +109,14 @@ def _stack(key: str, values: list[Tensor]) -> Tensor:
     return torch.stack(values)
 
 
-def batches(examples: list[Example], batch_size: int, collator: Collator | None, model: nn.Module) -> Iterator[Batch]:
+def batches(
+    examples: list[Example],
+    batch_size: int,
+    collator: Collator | None,
+    model: nn.Module,
+    seed: int = 0,
+    first: int = 0,
+) -> Iterator[Batch]:
     """Yield batches on the model's device, whose labels are each at the position that predicts it.
 
     Args:
@@ -117,6 +124,8 @@ def batches(examples: list[Example], batch_size: int, collator: Collator | None,
         batch_size: examples a batch.
         collator: makes a batch with `labels` of a list of examples; None is `pad_examples`.
         model: what the batches are for. An encoder-decoder gets its `decoder_input_ids`.
+        seed: of torch's random numbers while the collator works, so that every process gets the same batch.
+        first: the example to begin with.
 
     Raises:
         ValueError: `batch_size` is not positive, or a batch has no `labels` or not one row an example.
@@ -125,9 +134,11 @@ def batches(examples: list[Example], batch_size: int, collator: Collator | None,
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
     device = device_of(next(model.parameters()))
     shifts = predicts_next_token(model)
-    for start in range(0, len(examples), batch_size):
+    for start in range(first, len(examples), batch_size):
         chosen = examples[start : start + batch_size]
-        batch = dict(pad_examples(chosen, model) if collator is None else collator(chosen))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed + start)
+            batch = dict(pad_examples(chosen, model) if collator is None else collator(chosen))
         if "labels" not in batch:
             raise ValueError(
                 f"expected batches with the key 'labels', got the keys {sorted(batch)}; use a collator that adds "

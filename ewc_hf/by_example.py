@@ -73,14 +73,16 @@ def add_by_example_together(
     held = {p: p.grad for p in model.parameters()}
     for p in held:
         p.grad = None
-    for example in examples_of(batch):
-        objective(model, example).sum().backward()
-        for name, p in parameters.items():
-            if p.grad is not None:
-                statistic.add(sums[name], local_part(p.grad))
-        model.zero_grad(set_to_none=True)
-    for p, grad in held.items():
-        p.grad = grad
+    try:
+        for example in examples_of(batch):
+            objective(model, example).sum().backward()
+            for name, p in parameters.items():
+                if p.grad is not None:
+                    statistic.add(sums[name], local_part(p.grad))
+            model.zero_grad(set_to_none=True)
+    finally:
+        for p, grad in held.items():
+            p.grad = grad
 
 
 def zeros_like_parameters(model: nn.Module) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ import transformers
 from .anchor import HERE, find_in_checkpoint, reference_to, same_weights
 from .files import replaced, write_json
 from .fingerprint import fingerprint
-from .processes import process_index
+from .processes import all_agree, divided, num_processes, process_index
 from .sharding import is_sharded, local_part, part_of, sharded_like
 from .shards import Tensors, index_path, remove_stale_shards, write_shards
 from .stored import (
@@ -61,9 +61,14 @@ class Consolidation:
         if not self.importance:
             raise ValueError("expected the importance of at least one parameter, got none; estimate it again")
         require_same_shapes(self.importance, self.anchor, "importance", "anchor")
-        for kind, tensors in (("importance", self.importance), ("anchor", self.anchor)):
-            for name, tensor in tensors.items():
-                require_valid(local_part(tensor), kind, name)
+        together = any(is_sharded(tensor) for tensor in self.importance.values())
+
+        def check(_: int) -> None:
+            for kind, tensors in (("importance", self.importance), ("anchor", self.anchor)):
+                for name, tensor in tensors.items():
+                    require_valid(local_part(tensor), kind, name)
+
+        divided(range(num_processes() if together else 1), check, together)
 
     @classmethod
     def create(
@@ -176,6 +181,9 @@ class Consolidation:
     ) -> None:
         """Write the importance, the metadata and, where no checkpoint holds it already, the anchor.
 
+        In several processes the first one writes. Of a sharded consolidation all have to call this, and all return
+        when the files are there; of a whole one each may, and only the first one knows that they are.
+
         All files appear under temporary names first; `ewc_config.json` is renamed last. `AutoModel.from_pretrained`
         ignores them all, so the folder may be a model's.
 
@@ -192,8 +200,13 @@ class Consolidation:
         """
         self._require_unmoved_anchor()
         folder = Path(folder)
+        together = any(is_sharded(tensor) for tensor in self.importance.values())
+        if together:
+            dist.barrier()  # the first process may be writing the checkpoint
         source = HERE if anchor_source is None else reference_to(anchor_source, folder)
         checkpoint = find_in_checkpoint(folder, source, anchor_revision, list(self.anchor))
+        if not all_agree(checkpoint is not None, together):
+            checkpoint = None
         if checkpoint is not None and not same_weights(checkpoint, self.anchor):
             checkpoint = None
         if anchor_source is not None and checkpoint is None:
@@ -201,7 +214,6 @@ class Consolidation:
                 f"expected a checkpoint that holds the anchor, got '{anchor_source}' with other weights or names; "
                 "leave `anchor_source` out to store the anchor itself"
             )
-        together = any(is_sharded(tensor) for tensor in self.importance.values())
         anchor = {
             "source": ANCHOR if checkpoint is None else source,
             "revision": anchor_revision,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.utils import ExplicitEnum, logging
 
 from .consolidation import NATS_PER_TOKEN, Consolidation
-from .params import LocalParameters, trainable_parameters, whole_shape
+from .params import SteppedParameters, trainable_parameters, whole_shape
 from .penalty import add_penalty_gradient, penalty_value, proximal_step
 from .shards import Tensors
 from .step_size import require_readable_step, step_size
@@ -41,7 +41,7 @@ class CoupledPenalty:
     def __init__(
         self,
         consolidation: Consolidation | StoredConsolidation,
-        parameters: LocalParameters,
+        parameters: SteppedParameters,
         coupling: Coupling,
         ewc_lambda: float,
         alphas: Sequence[float],
@@ -85,8 +85,9 @@ class CoupledPenalty:
                     rounded = anchor.bfloat16()
                     anchor = rounded if torch.equal(rounded.to(anchor), anchor) else anchor
                 device = torch.device("cpu") if offload else weight.device
-                self.importance[parameter.name] = _placed(importance, device)
-                self.anchor[parameter.name] = _placed(anchor, device)
+                pinned = offload and weight.is_cuda
+                self.importance[parameter.name] = _placed(importance, device, pinned)
+                self.anchor[parameter.name] = _placed(anchor, device, pinned)
                 if torch.finfo(weight.dtype).bits < 32:
                     logger.warning_once(
                         f"The weights are {weight.dtype}: pulls below their precision round away. "
@@ -145,10 +146,10 @@ class CoupledPenalty:
         return self._parameters.sum_over_processes({name: value.item() for name, value in values.items()})
 
 
-def _placed(tensor: Tensor, device: torch.device) -> Tensor:
-    """Move a tensor; what stays in the host's memory beside a GPU is pinned, so that reading it does not wait."""
+def _placed(tensor: Tensor, device: torch.device, pinned: bool) -> Tensor:
+    """Move a tensor; what a GPU reads from the host's memory is pinned, so that reading it does not wait."""
     tensor = tensor.to(device)
-    return tensor.pin_memory() if device.type == "cpu" and torch.cuda.is_available() else tensor
+    return tensor.pin_memory() if pinned else tensor
 
 
 def require_matching_model(consolidation: Consolidation | StoredConsolidation, model: nn.Module) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers.utils import logging
@@ -19,7 +18,7 @@ from .calls import GradientPath, path_of
 from .contributions import Statistic, Workspace
 from .labels import IGNORED
 from .params import are_sharded, trainable_parameters
-from .processes import num_processes, process_index, united
+from .processes import all_reduce, num_processes, process_index, united
 from .sharding import Sharding, replicas_of, sharded_like
 
 _TOKENS_AT_A_TIME_ON_CPU = 1024
@@ -50,7 +49,7 @@ class GradientStatistics:
         """Begin with zeros.
 
         Args:
-            model: unwrapped, in the mode (train or eval) to differentiate in; `p.grad` is neither read nor written.
+            model: unwrapped, in the mode (train or eval) to differentiate in; `p.grad` stays as it is.
             objective: maps model and batch to one scalar per example.
             statistic: `f`.
 
@@ -101,7 +100,7 @@ class GradientStatistics:
             return
         for name, total in self.accumulators.items():
             for group in replicas_of(self._parameters[name]):
-                dist.all_reduce(total, group=group)
+                all_reduce(total, group)
 
     def importance(self, num_tokens: int) -> dict[str, Tensor]:
         """Return the sums divided by the number of label tokens, without a copy: nothing can be added after."""

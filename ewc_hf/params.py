@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -105,15 +105,29 @@ def are_sharded(parameters: Mapping[str, nn.Parameter]) -> bool:
     return bool(sharded)
 
 
-class LocalParameters:
+class SteppedParameters(Protocol):
     """This process's part of each trainable parameter that an optimizer steps, lent out one after another.
-
-    Plain parameters are lent whole, those that FSDP2 shards as the local part of the `DTensor`.
 
     Attributes:
         optimizer: the innermost optimizer, whose hooks surround each step.
         names: of all parameters that it steps, in whatever process.
     """
+
+    optimizer: torch.optim.Optimizer
+    names: frozenset[str]
+
+    def __iter__(self) -> Iterator[LocalParameter]:
+        """Lend out each part, as it is at this moment."""
+
+    def stepped(self) -> Iterator[LocalParameter]:
+        """Lend out the parts that the optimizer moved in the step that has just ended."""
+
+    def sum_over_processes(self, values: Mapping[str, float]) -> float:
+        """Return the sum of a value of each parameter's part, by name, over all parts in all processes."""
+
+
+class LocalParameters:
+    """The parameters themselves, `SteppedParameters` of most engines: whole, or the part that FSDP2 left here."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Find each parameter's name and group.
@@ -143,14 +157,16 @@ class LocalParameters:
                 grad=_local(parameter.grad),
                 group=self.optimizer.param_groups[index],
                 group_index=index,
-                state={
-                    key: local_part(value) if isinstance(value, DTensor) else value for key, value in state.items()
-                },
+                state={key: _local(value) for key, value in state.items()},
             )
 
     def stepped(self) -> Iterator[LocalParameter]:
         """Lend out the parts that the optimizer moved in the step that has just ended."""
         return (parameter for parameter in self if parameter.grad is not None)
+
+    def shapes(self) -> dict[str, torch.Size]:
+        """Return the shape of each whole parameter by name."""
+        return {name: parameter.shape for name, parameter, _, _ in self._held}
 
     def joined(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return this process's parts, by name, as tensors that are sharded like the parameters."""

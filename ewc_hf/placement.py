@@ -28,7 +28,7 @@ def place(model: PreTrainedModel) -> nn.Module:
     accelerator = Accelerator(cpu=state.device.type == "cpu", mixed_precision="no")  # the weights as they are
     if not accelerator.is_fsdp2:
         raise ValueError(
-            f"expected FSDP of version 2 on GPUs, got {accelerator.distributed_type.value} on {state.device.type}; set"
+            f"expected FSDP of version 2 on GPUs, got {accelerator.distributed_type.value} on {state.device.type}; "
             "set 'fsdp_version: 2' in the launch config, or on CPUs launch without FSDP"
         )
     unused = torch.optim.SGD(model.parameters())  # FSDP2 is not prepared without one

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+from torch import Tensor
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -62,18 +63,24 @@ def divided(items: Sequence[_Item], work: Callable[[_Item], _Result], together: 
 
 def sum_over(group: dist.ProcessGroup, value: float) -> float:
     """Return the sum of a number of each process of a group."""
-    total = torch.tensor(value, dtype=torch.float64, device=PartialState().device)
-    dist.all_reduce(total, group=group)
+    total = torch.tensor(value, dtype=torch.float64)
+    all_reduce(total, group)
     return total.item()
+
+
+def all_reduce(total: Tensor, group: dist.ProcessGroup | None = None) -> None:
+    """Replace a tensor, wherever it is, by its sum over the processes of a group; None is the group of all."""
+    moved = total.to(launched().device)  # where the group's backend takes it
+    dist.all_reduce(moved, group=group)
+    if moved is not total:
+        total.copy_(moved)
 
 
 def add_up(*arrays: np.ndarray) -> None:
     """Replace each array by its sum over all processes."""
     if num_processes() > 1:
         for array in arrays:
-            total = torch.from_numpy(array).to(PartialState().device)
-            dist.all_reduce(total)
-            array[:] = total.cpu().numpy()
+            all_reduce(torch.from_numpy(array))
 
 
 def all_agree(opinion: bool, together: bool) -> bool:

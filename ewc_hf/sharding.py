@@ -47,14 +47,24 @@ class Part:
     shape: torch.Size
 
     def of(self, whole: Rows) -> Tensor:
-        """Cut this part out of a whole tensor, or return the local part of one that is sharded alike."""
+        """Cut this part out of a whole tensor, or return the local part of one that is sharded alike.
+
+        Raises:
+            ValueError: the tensor is sharded in another way.
+        """
         if isinstance(whole, DTensor):
+            if part_of(whole) != self:
+                raise ValueError(
+                    f"expected a tensor sharded as the parameter is, in {self}, got it in {part_of(whole)}; save the "
+                    "consolidation and pass its folder"
+                )
             return local_part(whole)
-        if self.shape == whole.shape:
-            return whole[...]
+        if math.prod(self.shape) == math.prod(whole.shape):
+            return whole[...].reshape(self.shape)
         row, end = math.prod(whole.shape[1:]), self.start + math.prod(self.shape)
         first = self.start // row
-        elements = whole[first : -(-end // row)].reshape(-1)
+        rows = slice(first, -(-end // row)) if whole.shape else ...
+        elements = whole[rows].reshape(-1)
         return elements[self.start - first * row : end - first * row].view(self.shape)
 
 
@@ -139,6 +149,10 @@ def sharded_like(parameter: Tensor, local: Tensor) -> Tensor:
     if not isinstance(parameter, DTensor):
         return local
     mesh, placements = parameter.device_mesh, parameter.placements
+    if local.device.type != mesh.device_type:  # offloaded: `from_local` would move it
+        whole = torch.empty_like(parameter.detach(), dtype=local.dtype)
+        local_part(whole).data = local
+        return whole
     return DTensor.from_local(
         local, mesh, placements, run_check=False, shape=parameter.shape, stride=parameter.stride()
     )

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .fingerprint import bytes_of
-from .sharding import row_blocks
+from .sharding import is_sharded, row_blocks
 
 _CODES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 _DTYPES = {code: dtype for dtype, code in _CODES.items()}
@@ -86,8 +86,9 @@ def write_tensor_file(path: Path | None, tensors: Mapping[str, Tensor]) -> str:
         write(len(text).to_bytes(8, "little"))
         write(text)
         for name in names:
-            for block in row_blocks(tensors[name]):
-                write(bytes_of(block))
+            if file is not None or is_sharded(tensors[name]):
+                for block in row_blocks(tensors[name]):
+                    write(bytes_of(block))
     return sha.hexdigest()
 
 

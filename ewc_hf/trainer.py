@@ -38,7 +38,7 @@ class EWCMixin(_SomeTrainer):
 
     It overrides:
         `train`, since `resume_from_checkpoint=True` has to pass over a checkpoint that was being saved at a kill;
-        `_save_checkpoint`, so that a checkpoint is complete no sooner than all of it is there;
+        `_save_checkpoint` and `_save_rng_state`, so that a checkpoint is complete no sooner than all of it is there;
         `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`;
         `log`, to add the penalty's value where it logs the training loss;
         `evaluation_loop`, to add the perplexity on retention text before callbacks see the metrics.
@@ -101,7 +101,7 @@ class EWCMixin(_SomeTrainer):
         """
         if resume_from_checkpoint is True:
             folder = Path(self.args.output_dir)
-            also = [] if self._synaptic is None else [SYNAPTIC_STATE_NAME]
+            also = [SYNAPTIC_STATE_NAME] if self._synaptics() else []
             resume_from_checkpoint = last_complete_checkpoint(folder, also)
             if resume_from_checkpoint is None:
                 raise ValueError(
@@ -109,10 +109,9 @@ class EWCMixin(_SomeTrainer):
                 )
             if self.args.should_save and (self.args.save_total_limit or 0) > 0:
                 remove_half_written(folder, later_than=resume_from_checkpoint)
-        if self._synaptic is not None:
-            self._synaptic.checkpoint = (
-                Path(resume_from_checkpoint) if isinstance(resume_from_checkpoint, str) else None
-            )
+        for synaptic in self._synaptics():
+            path = resume_from_checkpoint if isinstance(resume_from_checkpoint, str | os.PathLike) else None
+            synaptic.checkpoint = None if path is None else Path(path)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -120,9 +119,19 @@ class EWCMixin(_SomeTrainer):
         checkpoint = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.args.should_save:
             (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
-        if self._synaptic is not None and not self.args.save_only_model:
-            self._synaptic.save(checkpoint, self.state.global_step)
+        if not self.args.save_only_model:
+            for synaptic in self._synaptics():
+                synaptic.save(checkpoint, self.state.global_step)
         super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Save as usual, and wait: the first process is about to declare the checkpoint complete."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
+    def _synaptics(self) -> list[SynapticIntelligence]:
+        """Return the callbacks that accrue Synaptic Intelligence, the trainer's own and any given to it."""
+        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, SynapticIntelligence)]
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient."""
@@ -156,7 +165,7 @@ class EWCMixin(_SomeTrainer):
         return output
 
     def synaptic_consolidation(self) -> Consolidation:
-        """Return what the last `train()` learned, with the weights as they are now as anchor.
+        """Return what the last `train()` learned, with the weights as they are now as anchor; in every process.
 
         Raises:
             ValueError: `ewc_synaptic` is off, or no training has finished.
@@ -212,7 +221,8 @@ class EWCMixin(_SomeTrainer):
             alphas,
             bfloat16=options.ewc_state_dtype == StateDtype.BFLOAT16,
             offload=options.ewc_offload,
-            fused=self.args.torch_compile or (self.args.device.type == "cuda" and find_spec("triton") is not None),
+            fused=self.args.torch_compile
+            or (find_spec("triton") is not None and all(p.weight.is_cuda for p in parameters)),
         )
         self._step_hook = optimizer.register_step_post_hook(self._penalty.pull)
 

@@ -13,7 +13,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils.deepspeed import DeepSpeedOptimizerWrapper
 from torch import Tensor, nn
 
-from .params import LocalParameter, LocalParameters, trainable_parameters
+from .params import LocalParameter, LocalParameters, SteppedParameters, trainable_parameters
 from .processes import sum_over
 from .sharding import Part
 
@@ -33,7 +33,7 @@ class _Fragment:
         return flat.detach().narrow(0, self.offset, math.prod(self.part.shape))
 
 
-def local_parameters(model: nn.Module, optimizer: AcceleratedOptimizer) -> LocalParameters:
+def local_parameters(model: nn.Module, optimizer: AcceleratedOptimizer) -> SteppedParameters:
     """Return this process's parts of a model's parameters under the engine that trains it.
 
     Args:
@@ -45,7 +45,7 @@ def local_parameters(model: nn.Module, optimizer: AcceleratedOptimizer) -> Local
     return LocalParameters(model, optimizer.optimizer)
 
 
-class ZeroParameters(LocalParameters):
+class ZeroParameters:
     """This process's part of each parameter under ZeRO-1, 2 and 3: of the master weights, which the optimizer steps.
 
     After the inner optimizer's step DeepSpeed copies the master weights to the model's, so what a hook of that step
@@ -60,15 +60,10 @@ class ZeroParameters(LocalParameters):
             zero_optimizer: DeepSpeed's optimizer around the one that steps.
 
         Raises:
-            ValueError: the engine is not one of ZeRO, or keeps the optimizer's state on a disk.
+            ValueError: the engine is not one of ZeRO, keeps the optimizer's state on a disk, or steps some weights
+                with another optimizer than this one.
         """
-        from deepspeed.runtime.base_optimizer import ZeROOptimizer
-
-        if not isinstance(zero_optimizer, ZeROOptimizer):
-            raise ValueError(
-                f"expected DeepSpeed with ZeRO stage 1, 2 or 3, got {type(zero_optimizer).__name__}; set 'stage' in "
-                "'zero_optimization', or use DistributedDataParallel"
-            )
+        _require_one_stepping_optimizer(zero_optimizer)
         self.optimizer = zero_optimizer.optimizer
         self._process_group = zero_optimizer.dp_process_group
         self._groups = list(self.optimizer.param_groups)
@@ -110,17 +105,40 @@ class ZeroParameters(LocalParameters):
         return sum_over(self._process_group, sum(values.values()))
 
 
+def _require_one_stepping_optimizer(zero_optimizer: Any) -> None:
+    """Refuse what steps weights without the optimizer whose hook the penalty is: it would not act, without a word."""
+    from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
+    from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
+    from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
+
+    known = type(zero_optimizer) in (BF16_Optimizer, DeepSpeedZeroOptimizer, DeepSpeedZeroOptimizer_Stage3)
+    if not known or (type(zero_optimizer) is not BF16_Optimizer and zero_optimizer.zenflow):
+        raise ValueError(
+            f"expected DeepSpeed with ZeRO stage 1, 2 or 3 alone, got {type(zero_optimizer).__name__}; set 'stage' in "
+            "'zero_optimization' and leave out ZenFlow and SuperOffload, or use FSDP2"
+        )
+    if type(zero_optimizer) is DeepSpeedZeroOptimizer_Stage3 and zero_optimizer.offload_optimizer:
+        if set(zero_optimizer.subgroup_to_device.values()) != {"cpu"}:
+            raise ValueError(
+                "expected all of the optimizer offloaded or nothing, got a part of it; set 'ratio' in "
+                "'offload_optimizer' to 1"
+            )
+
+
 def _fragment(name: str, parameter: Any, zero_optimizer: Any) -> _Fragment | None:
     """Return where this process's part of a parameter lies; None where it has none."""
     from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 
     if isinstance(zero_optimizer, DeepSpeedZeroOptimizer_Stage3):
-        index, offset, size = zero_optimizer.grad_position[zero_optimizer.get_param_id(parameter)]
+        position = zero_optimizer.grad_position.get(zero_optimizer.get_param_id(parameter))
+        if position is None:  # the optimizer does not step it
+            return None
+        index, offset, size = position
         start = dist.get_rank(parameter.ds_process_group) * size
         part = Part(start, torch.Size((max(0, min(size, parameter.ds_numel - start)),)))
         flat, group = zero_optimizer.fp32_partitioned_groups_flat[index], zero_optimizer.sub_group_to_group_id[index]
         return _Fragment(name, part, flat, offset, group)
-    mapping = parameter._hp_mapping
+    mapping = getattr(parameter, "_hp_mapping", None)  # none where the optimizer does not step it
     if mapping is None:
         return None
     part = Part(mapping.lp_fragment_address.start, torch.Size((mapping.lp_fragment_address.numel,)))

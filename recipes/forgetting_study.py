@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from ewc_hf.arguments import parse_arguments
 from ewc_hf.config import EWCConfig
+from ewc_hf.processes import launched
 from ewc_hf.protocol import Measurement, StudyData
 from ewc_hf.report import markdown_report
 from ewc_hf.settings import parse_settings
@@ -53,6 +54,9 @@ class StudyArguments:
 def main() -> None:
     """Run the study."""
     args, training, measurement = parse_arguments(StudyArguments, EWCConfig, Measurement, description=__doc__)
+
+    if launched().num_processes > 1:
+        raise ValueError(f"expected one process, got {launched().num_processes}; launch with --num_processes 1")
 
     # 1. Text: packed blocks to learn from, whole documents to measure on.
     tokenizer = AutoTokenizer.from_pretrained(args.model)

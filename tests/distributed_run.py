@@ -25,12 +25,18 @@ from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM
 
 from ewc_hf import Consolidation, EWCConfig, EWCTrainer, estimate_importance, evaluate_perplexity, sharding
-from ewc_hf.processes import process_index
+from ewc_hf.processes import num_processes, process_index
 
 MODELS = {"gpt2": gpt2, "llama": llama, "mixtral": partial(causal_model, "Mixtral")}
 STEPS, LENGTH, VOCAB, GLOBAL_BATCH = 5, 9, 40, 8
 HELD = 1e30
 """A lambda at which a weight stays where it is, in any precision."""
+
+
+def hide_some(examples):
+    """Labels that depend on torch's random numbers, which are others in each process."""
+    ids = torch.stack([example["input_ids"][:2] for example in examples])
+    return {"input_ids": ids, "labels": ids.masked_fill(torch.rand(ids.shape) < 0.3, -100)}
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ ESTIMATES = {
     "sampled": ("gpt2", {"labels": "sampled"}),
     "mas": ("gpt2", {"method": "mas"}),
     "experts": ("mixtral", {}),
+    "random collator": ("gpt2", {"data_collator": hide_some}),
     "signal": ("gpt2", {"method": "signal"}),
 }
 
@@ -234,7 +241,7 @@ def shard(model):
 def estimate(name, sharded=False):
     kind, options = ESTIMATES[name]
     model = shard(MODELS[kind]()) if sharded else MODELS[kind]()
-    return estimate_importance(model, ragged(), batch_size=3, progress=False, **options)
+    return estimate_importance(model, ragged(), batch_size=6 // num_processes(), progress=False, **options)
 
 
 def storage(tensor):
@@ -295,6 +302,14 @@ def resumed(case, folder):
     return weights(second)
 
 
+def refused(folder):
+    """What is said of a coupling that an engine cannot honour."""
+    try:
+        make_trainer(Case("zero2", "loss"), folder)
+    except ValueError as error:
+        return str(error)
+
+
 def perplexity():
     model, tokenizer = tiny_gpt2(dtype=torch.float64), tiny_tokenizer()
     return asdict(evaluate_perplexity(model, tokenizer, SENTENCES, window=8, batch_size=3, progress=False))
@@ -309,8 +324,10 @@ def main(folder, engines):
             if case.engine == engine:
                 save(folder, case.name, *train(case, folder))
     if engines == "zero":
+        save(folder, "refused", {}, refused(folder))
         return
     begin("ddp")
+    torch.manual_seed(process_index())
     for name in ESTIMATES:
         estimate(name).save_pretrained(folder / f"ddp-{name}")
         if name != "signal":

@@ -155,3 +155,8 @@ def test_two_processes_measure_the_same_perplexity(torch_run):
 
 def test_no_process_makes_a_whole_importance_under_fsdp2(torch_run):
     assert json.loads((torch_run / "whole_tensors.json").read_text()) == {"training": [], "estimating": []}
+
+
+def test_a_coupling_that_zero_cannot_honour_is_refused_before_training(zero_run):
+    said = json.loads((zero_run / "refused.json").read_text())
+    assert said.startswith("expected ewc_coupling='decoupled' under DeepSpeed")

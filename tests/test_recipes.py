@@ -16,6 +16,8 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 def launch(folder, config, recipe, *options):
     """Run a recipe in `folder` as a user would, and return what it printed."""
     command = [sys.executable, "-m", "accelerate.commands.launch"]
+    if config != "cpu":
+        command += ["--main_process_port", "0"]  # any that is free
     result = subprocess.run(
         [*command, "--config_file", str(RECIPES / "accelerate" / f"{config}.yaml"), str(RECIPES / recipe), *options],
         cwd=folder,

@@ -479,7 +479,7 @@ def test_engines_that_shard_are_refused(tmp_path, model, engine):
         model.part = Sharded()
     begins = SynapticIntelligence().on_train_begin
     with pytest.raises(
-        ValueError, match="expected one process, DistributedDataParallel or FSDP2, got DeepSpeed or FSDP"
+        ValueError, match="expected one process, DistributedDataParallel or FSDP2, got DeepSpeed or the first FSDP"
     ):
         begins(trainer.args, trainer.state, trainer.control, model=model, optimizer=optimizer)
 

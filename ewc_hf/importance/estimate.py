@@ -64,7 +64,8 @@ def estimate_importance(
     handed to a trainer.
 
     Where `torch.distributed` is set up, all processes call this with the same model and dataset, and each does its
-    share of the examples. Each then holds the same result or, of a model that FSDP2 shards, its part of it.
+    share of the examples. Each then holds the same result or, of a model that FSDP2 shards, its part of it; what is
+    done with a sharded result, such as saving it, is done by all processes too. FSDP2's own mixed precision stays on.
 
     Args:
         model: a model of transformers, or any module whose result is logits or has `.logits`. The labels of
@@ -77,7 +78,8 @@ def estimate_importance(
         num_examples: how many examples to sample.
         batch_size: examples a batch of each process; it changes speed and memory, not the estimate.
         data_collator: makes a batch with `labels` of a list of examples; by default sequences are padded on the right
-            and, for decoder-only models, every real token is a label.
+            and, for decoder-only models, every real token is a label. Where it draws random numbers they are to be
+            torch's, which are seeded for each batch.
         seed: of the sample of examples and of sampled labels.
         progress: show a progress bar.
         resume_file: where the unfinished estimate is written about once a minute. Where the file exists, the estimate
@@ -107,7 +109,8 @@ def estimate_importance(
 
     if resume_file is not None and num_processes() > 1:
         raise ValueError(
-            f"expected resume_file=None in {num_processes()} processes, got '{resume_file}'; it is for one process"
+            f"expected resume_file=None in {num_processes()} processes, got '{resume_file}'; leave it out, or launch "
+            "one process"
         )
     identity = {"method": chosen.value, **described, "seed": seed, "batch_size": batch_size}
     unfinished = UnfinishedEstimate(resume_file, estimator, model.state_dict(), examples, identity)
@@ -123,7 +126,8 @@ def estimate_importance(
     ):
         bar.update(unfinished.num_examples)
         start, first_token = time.perf_counter(), unfinished.num_tokens
-        for batch in batches(examples[unfinished.num_examples :], batch_size * num_processes(), data_collator, model):
+        together = batch_size * num_processes()
+        for batch in batches(examples, together, data_collator, model, seed, first=unfinished.num_examples):
             if chosen is ImportanceMethod.FISHER and label_source is LabelSource.SAMPLED:
                 batch["uniforms"] = _uniforms(batch["labels"], unfinished.num_examples, seed)
             estimator.add(batch)

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
@@ -27,7 +26,7 @@ from transformers.pytorch_utils import Conv1D
 from ..batching import Batch, logits_of, share_of
 from ..calls import GradientPath
 from ..params import are_sharded, trainable_parameters
-from ..processes import num_processes, process_index
+from ..processes import all_reduce, num_processes, process_index
 
 UNIT = "mean absolute signal"
 
@@ -142,7 +141,7 @@ class AbsoluteSignals:
         """Add up what the processes have summed."""
         if num_processes() > 1:
             for total in self.accumulators.values():
-                dist.all_reduce(total)
+                all_reduce(total)
 
     def importance(self, num_tokens: int) -> dict[str, Tensor]:
         """Return `|W| * mean signal`; the mean is over positions, so the number of label tokens does not matter."""

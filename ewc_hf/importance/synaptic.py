@@ -89,8 +89,8 @@ class SynapticIntelligence(TrainerCallback):
             isinstance(module, FullyShardedDataParallel) for module in model.modules()
         ):
             raise ValueError(
-                "expected one process, DistributedDataParallel or FSDP2, got DeepSpeed or FSDP, whose steps cannot be "
-                "followed weight by weight; use a launch config without them"
+                "expected one process, DistributedDataParallel or FSDP2, got DeepSpeed or the first FSDP, whose steps "
+                "cannot be followed weight by weight; use a launch config without them"
             )
         self._path = WeightPath(LocalParameters(model, optimizer.optimizer))
         if state.global_step > 0:

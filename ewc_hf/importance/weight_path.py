@@ -77,10 +77,10 @@ class WeightPath:
         verify_shards(folder, _STEM, together=True)
         stored = open_shards(folder, _STEM)
         for kind, parts in self._state().items():
-            wholes = self._parameters.joined(parts)
+            shapes = self._parameters.shapes()
             for p in self._parameters:
                 saved = stored.get(f"{kind}.{p.name}")
-                if saved is None or saved.shape != wholes[p.name].shape:
+                if saved is None or saved.shape != shapes[p.name]:
                     raise ValueError(
                         f"expected the sums of '{p.name}' of the same shape in '{folder}', got others; resume with "
                         "the same model and the same frozen parameters"
