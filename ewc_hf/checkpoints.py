@@ -12,6 +12,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .files import read_json
+from .processes import process_index
 
 logger = logging.get_logger(__name__)
 _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
@@ -37,7 +38,7 @@ def last_complete_checkpoint(folder: Path, also: Sequence[str] = ()) -> str | No
             found = str(checkpoint)
             break
         skipped.append(checkpoint.name)
-    if skipped:
+    if skipped and process_index() == 0:
         logger.warning(f"Skipped checkpoints in '{folder}' that are not complete: {', '.join(skipped)}")
     return found
 

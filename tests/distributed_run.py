@@ -1,10 +1,11 @@
 """What several processes do together; `test_distributed.py` launches it and does the same in one process.
 
-torchrun --nproc_per_node 2 tests/distributed_run.py FOLDER torch|zero
+torchrun --nproc_per_node 2 tests/distributed_run.py FOLDER torch|zero|kill|resume
 """
 
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Dataset
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, TrainerCallback
 
 from ewc_hf import Consolidation, EWCConfig, EWCTrainer, estimate_importance, evaluate_perplexity, sharding
 from ewc_hf.processes import num_processes, process_index
@@ -310,12 +311,33 @@ def refused(folder):
         return str(error)
 
 
+class Killer(TrainerCallback):
+    """Kills the first process while it saves the fourth step; the launcher then ends the other."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 4 and process_index() == 0:
+            torch.save = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed(folder, resume):
+    case = Case("fsdp2", "decoupled", 1, "adamw")
+    options = {"output_dir": str(folder / "killed"), "save_strategy": "steps", "save_steps": 2, "ewc_synaptic": True}
+    trainer = make_trainer(case, folder, **options)
+    if not resume:
+        trainer.add_callback(Killer())
+    trainer.train(resume_from_checkpoint=resume)
+    return weights(trainer)
+
+
 def perplexity():
     model, tokenizer = tiny_gpt2(dtype=torch.float64), tiny_tokenizer()
     return asdict(evaluate_perplexity(model, tokenizer, SENTENCES, window=8, batch_size=3, progress=False))
 
 
 def main(folder, engines):
+    if engines in ("kill", "resume"):
+        save(folder, "killed", killed(folder, engines == "resume"))
+        return
     chosen = [engine for engine in COUPLINGS if engine.startswith("zero") == (engines == "zero")]
     for engine in chosen:  # ZeRO-3 last: DeepSpeed loads a model as the run before it had configured
         if engine in RESUMED:

@@ -31,21 +31,25 @@ def launch(folder, engines):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(TESTS.parent)}
     script = [str(TESTS / "distributed_run.py"), str(folder), engines]
-    done = subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=600)
+
+
+def run_to_its_end(folder, engines):
+    done = launch(folder, engines)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return folder
 
 
 @pytest.fixture(scope="module")
 def torch_run(folder):
-    return launch(folder, "torch")
+    return run_to_its_end(folder, "torch")
 
 
 @pytest.fixture(scope="module")
 def zero_run(folder):
     if find_spec("deepspeed") is None:
         pytest.skip("DeepSpeed is not installed: pip install -e '.[deepspeed]'")
-    return launch(folder, "zero")
+    return run_to_its_end(folder, "zero")
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +114,15 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(request, folder, engine):
     request.getfixturevalue("zero_run" if engine.startswith("zero") else "torch_run")
     got = load_file(folder / f"resumed-{engine}.safetensors")
     uninterrupted = load_file(folder / f"{run.Case(engine, 'decoupled', 1, 'adamw').name}.safetensors")
+    assert all(torch.equal(got[name], w) for name, w in uninterrupted.items())
+
+
+def test_a_run_that_was_killed_while_it_saved_ends_as_one_that_was_not(torch_run):
+    assert launch(torch_run, "kill").returncode != 0
+    checkpoints = {path.name: (path / "trainer_state.json").is_file() for path in (torch_run / "killed").iterdir()}
+    assert checkpoints == {"checkpoint-2": True, "checkpoint-4": False}
+    got = load_file(run_to_its_end(torch_run, "resume") / "killed.safetensors")
+    uninterrupted = load_file(torch_run / f"{run.Case('fsdp2', 'decoupled', 1, 'adamw').name}.safetensors")
     assert all(torch.equal(got[name], w) for name, w in uninterrupted.items())
 
 
