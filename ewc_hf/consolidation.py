@@ -61,14 +61,17 @@ class Consolidation:
         if not self.importance:
             raise ValueError("expected the importance of at least one parameter, got none; estimate it again")
         require_same_shapes(self.importance, self.anchor, "importance", "anchor")
-        together = any(is_sharded(tensor) for tensor in self.importance.values())
 
         def check(_: int) -> None:
             for kind, tensors in (("importance", self.importance), ("anchor", self.anchor)):
                 for name, tensor in tensors.items():
                     require_valid(local_part(tensor), kind, name)
 
-        divided(range(num_processes() if together else 1), check, together)
+        divided(range(num_processes() if self._is_sharded else 1), check, self._is_sharded)
+
+    @property
+    def _is_sharded(self) -> bool:
+        return any(is_sharded(tensor) for tensor in self.importance.values())
 
     @classmethod
     def create(
@@ -199,28 +202,23 @@ class Consolidation:
                 moved since the importance was estimated.
         """
         self._require_unmoved_anchor()
-        folder = Path(folder)
-        together = any(is_sharded(tensor) for tensor in self.importance.values())
+        folder, together = Path(folder), self._is_sharded
         if together:
             dist.barrier()  # the first process may be writing the checkpoint
         source = HERE if anchor_source is None else reference_to(anchor_source, folder)
-        checkpoint = find_in_checkpoint(folder, source, anchor_revision, list(self.anchor))
-        if not all_agree(checkpoint is not None, together):
-            checkpoint = None
-        if checkpoint is not None and not same_weights(checkpoint, self.anchor):
-            checkpoint = None
+        found = find_in_checkpoint(folder, source, anchor_revision, list(self.anchor))
+        everywhere = all_agree(found is not None, together)
+        checkpoint = found if found is not None and everywhere and same_weights(found, self.anchor) else None
         if anchor_source is not None and checkpoint is None:
             raise ValueError(
                 f"expected a checkpoint that holds the anchor, got '{anchor_source}' with other weights or names; "
                 "leave `anchor_source` out to store the anchor itself"
             )
-        anchor = {
-            "source": ANCHOR if checkpoint is None else source,
-            "revision": anchor_revision,
-            "fingerprint": fingerprint(self.anchor)
-            if checkpoint is None
-            else checked_fingerprint(checkpoint, "anchor", together),
-        }
+        if checkpoint is None:
+            source, digest = ANCHOR, fingerprint(self.anchor)
+        else:
+            digest = checked_fingerprint(checkpoint, "anchor", together)
+        anchor = {"source": source, "revision": anchor_revision, "fingerprint": digest}
         writes = process_index() == 0
         if writes:
             folder.mkdir(parents=True, exist_ok=True)

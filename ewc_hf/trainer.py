@@ -19,11 +19,11 @@ from .checkpoints import last_complete_checkpoint, remove_half_written
 from .config import EWCFields, StateDtype
 from .consolidation import Consolidation
 from .coupling import CoupledPenalty, Coupling, require_matching_model
+from .engines import local_parameters, require_engine
 from .importance import SynapticIntelligence
 from .importance.weight_path import STATE_NAME as SYNAPTIC_STATE_NAME
 from .perplexity import evaluate_perplexity
 from .stored import StoredConsolidation
-from .zero import local_parameters
 
 if TYPE_CHECKING:
     from transformers import Trainer as _SomeTrainer
@@ -82,7 +82,7 @@ class EWCMixin(_SomeTrainer):
         if self.args.greater_is_better and any(best.startswith(f"{name}_") for name in self._retention_texts):
             raise ValueError(f"expected greater_is_better=False for '{best}', which is better when lower, got True")
         if consolidation is not None and self._ewc.ewc_lambda > 0:
-            self._require_engine()
+            require_engine(self, adds_gradient=self._ewc.ewc_coupling == Coupling.LOSS)
             remembered: Consolidation | StoredConsolidation
             if isinstance(consolidation, Consolidation):
                 remembered = consolidation
@@ -173,23 +173,6 @@ class EWCMixin(_SomeTrainer):
         if self._synaptic is None:
             raise ValueError("expected ewc_synaptic=True, got False; switch it on in the arguments and train again")
         return self._synaptic.consolidation()
-
-    def _require_engine(self) -> None:
-        """Check that the engine can honour the coupling.
-
-        Raises:
-            ValueError: DeepSpeed with coupling `loss`, or the first version of FSDP.
-        """
-        if self.is_deepspeed_enabled and self._ewc.ewc_coupling == Coupling.LOSS:
-            raise ValueError(
-                "expected ewc_coupling='decoupled' under DeepSpeed, which clips the gradient and steps within the "
-                "backward, got 'loss'; change the coupling, or use DistributedDataParallel or FSDP2"
-            )
-        if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
-            raise ValueError(
-                "expected FSDP of version 2, got version 1, which hides the weights in flat ones; set "
-                "'fsdp_version: 2' in the launch config"
-            )
 
     def _couple_penalty(self, consolidation: Consolidation | StoredConsolidation) -> None:
         """Couple the penalty to the model and optimizer of the run that begins or resumes."""

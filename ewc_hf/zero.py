@@ -9,11 +9,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils.deepspeed import DeepSpeedOptimizerWrapper
 from torch import Tensor, nn
 
-from .params import LocalParameter, LocalParameters, SteppedParameters, trainable_parameters
+from .params import LocalParameter, trainable_parameters
 from .processes import sum_over
 from .sharding import Part
 
@@ -31,18 +29,6 @@ class _Fragment:
     def of(self, flat: Tensor) -> Tensor:
         """Return this part of a tensor that is laid out as the flat one."""
         return flat.detach().narrow(0, self.offset, math.prod(self.part.shape))
-
-
-def local_parameters(model: nn.Module, optimizer: AcceleratedOptimizer) -> SteppedParameters:
-    """Return this process's parts of a model's parameters under the engine that trains it.
-
-    Args:
-        model: the model as it is trained.
-        optimizer: what `accelerate` made of the optimizer.
-    """
-    if isinstance(optimizer, DeepSpeedOptimizerWrapper):
-        return ZeroParameters(model, optimizer.optimizer)
-    return LocalParameters(model, optimizer.optimizer)
 
 
 class ZeroParameters:

@@ -1,6 +1,6 @@
 """What several processes do together; `test_distributed.py` launches it and does the same in one process.
 
-torchrun --nproc_per_node 2 tests/distributed_run.py FOLDER torch|zero|kill|resume
+torchrun --nproc_per_node 2 tests/distributed_run.py FOLDER torch|zero|kill|resume|move
 """
 
 import json
@@ -334,7 +334,19 @@ def perplexity():
     return asdict(evaluate_perplexity(model, tokenizer, SENTENCES, window=8, batch_size=3, progress=False))
 
 
+def moved(folder):
+    """Go on, in another number of processes, from where `resumed` saved its third step."""
+    options = {"output_dir": str(folder / "moved"), "ewc_synaptic": True}
+    trainer = make_trainer(Case("fsdp2", "decoupled", 1, "adamw"), folder, **options)
+    trainer.train(resume_from_checkpoint=str(folder / "resumed" / "fsdp2" / "checkpoint-3"))
+    trainer.synaptic_consolidation().save_pretrained(folder / "moved" / "learned")
+    return weights(trainer)
+
+
 def main(folder, engines):
+    if engines == "move":
+        save(folder, "moved", moved(folder))
+        return
     if engines in ("kill", "resume"):
         save(folder, "killed", killed(folder, engines == "resume"))
         return

@@ -27,15 +27,15 @@ def folder(tmp_path_factory):
     return folder
 
 
-def launch(folder, engines):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+def launch(folder, engines, processes=2):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(TESTS.parent)}
     script = [str(TESTS / "distributed_run.py"), str(folder), engines]
     return subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=600)
 
 
-def run_to_its_end(folder, engines):
-    done = launch(folder, engines)
+def run_to_its_end(folder, engines, processes=2):
+    done = launch(folder, engines, processes)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return folder
 
@@ -134,6 +134,14 @@ def test_a_run_of_two_processes_is_resumed_by_one(torch_run, alone):
         torch.testing.assert_close(run.weights(trainer)[name], w, rtol=0, atol=1e-8)
     learned = Consolidation.from_pretrained(torch_run / "resumed" / "ddp" / "learned")
     assert_same_importance(trainer.synaptic_consolidation(), learned, 1e-8)
+
+
+def test_a_sharded_run_of_two_processes_is_resumed_by_four(torch_run, alone):
+    got = load_file(run_to_its_end(torch_run, "move", processes=4) / "moved.safetensors")
+    for name, w in alone(run.Case("one", "decoupled", 1, "adamw"))[0].items():
+        torch.testing.assert_close(got[name], w, rtol=0, atol=1e-8)
+    learned, expected = (torch_run / folder / "learned" for folder in ("moved", "resumed/fsdp2"))
+    assert_same_importance(Consolidation.from_pretrained(learned), Consolidation.from_pretrained(expected), 1e-8)
 
 
 def assert_same_importance(got, expected, bound):

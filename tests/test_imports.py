@@ -15,7 +15,7 @@ LEVELS = (
     "arguments files memory modes processes sharding version",
     "checkpoints fingerprint params",
     "tensor_file zero",
-    "labels model_sizes shards",
+    "engines labels model_sizes shards",
     "anchor batching buffers contributions text",
     "calls stored",
     "batched by_example consolidation",
