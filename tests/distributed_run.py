@@ -242,6 +242,7 @@ def shard(model):
 def estimate(name, sharded=False):
     kind, options = ESTIMATES[name]
     model = shard(MODELS[kind]()) if sharded else MODELS[kind]()
+    torch.manual_seed(num_processes() + process_index())  # the same nowhere
     return estimate_importance(model, ragged(), batch_size=6 // num_processes(), progress=False, **options)
 
 
@@ -361,7 +362,6 @@ def main(folder, engines):
         save(folder, "refused", {}, refused(folder))
         return
     begin("ddp")
-    torch.manual_seed(process_index())
     for name in ESTIMATES:
         estimate(name).save_pretrained(folder / f"ddp-{name}")
         if name != "signal":
