@@ -1,11 +1,10 @@
 """Fine-tune language models without forgetting: Elastic Weight Consolidation for Hugging Face."""
 
-from .baselines import l2_to_start
 from .config import EWCConfig, EWCFields
 from .consolidation import Consolidation
-from .coupling import Coupling
-from .importance import SynapticIntelligence, estimate_importance
-from .perplexity import PerplexityResult, evaluate_perplexity
+from .evaluation import PerplexityResult, evaluate_perplexity
+from .importance import SynapticIntelligence, estimate_importance, l2_to_start
+from .penalty import Coupling
 from .trainer import EWCMixin, EWCTrainer
 from .version import __version__
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 from transformers.utils import ExplicitEnum
 
-from .coupling import Coupling
+from .consolidation import NATS_PER_TOKEN
+from .importance import Method
+from .penalty import Coupling
+
+DEFAULT_LAMBDA = 30.0
+"""For an importance in nats per token."""
+
+_MEASURED_LAMBDAS = {Method.MAS: 100, Method.L2: 0.01}
+"""In the other units: what did as well in the forgetting study, with the `decoupled` or the `loss` coupling."""
 
 
 class StateDtype(ExplicitEnum):
@@ -27,18 +35,21 @@ class EWCFields:
 
         class EWCSFTConfig(EWCFields, SFTConfig): ...
 
-    The defaults are for Fisher importance, and measured: on a GPT-2 of 5 million weights pretrained on books and then
-    fine-tuned on dialogs (200 steps of AdamW at 5e-4, three seeds), `ewc_lambda=30` in the `decoupled` coupling
-    removed 53% of the forgetting while the dialog NLL rose by 1.8% (recipes/results/forgetting_study). Other
-    importances have a unit and so a lambda of their own.
+    By default lambda is 30 where the importance is in nats per token (Fisher), which was measured: on a GPT-2 of 5
+    million weights pretrained on books and then fine-tuned on dialogs (200 steps of AdamW at 5e-4, three seeds) it
+    removed 53% of the forgetting in the `decoupled` coupling, while the NLL on dialogs rose by 1.8%
+    (recipes/results/forgetting_study). An importance in another unit needs a lambda of its own.
 
     Raises:
         ValueError: lambda or alpha negative or not finite, or an unknown coupling or dtype.
     """
 
-    ewc_lambda: float = field(
-        default=30.0,
-        metadata={"help": "Strength of the penalty. For Fisher a pure number; 0 is plain fine-tuning."},
+    ewc_lambda: float | None = field(
+        default=None,
+        metadata={
+            "help": "Strength of the penalty; 0 is plain fine-tuning. Default 30 for an importance in nats per token, "
+            "such as Fisher's; in another unit it has to be given."
+        },
     )
     ewc_coupling: Coupling | str = field(
         default=Coupling.DECOUPLED,
@@ -67,14 +78,29 @@ class EWCFields:
 
     def __post_init__(self) -> None:
         """Check the options, then let the training arguments check theirs."""
-        given = {"ewc_lambda": self.ewc_lambda} | ({} if self.ewc_alpha is None else {"ewc_alpha": self.ewc_alpha})
-        for name, value in given.items():
-            if value is None or not (math.isfinite(value) and value >= 0):
+        for name, value in {"ewc_lambda": self.ewc_lambda, "ewc_alpha": self.ewc_alpha}.items():
+            if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"expected {name} to be a finite number >= 0, got {value}; 0 switches it off")
         self.ewc_coupling = Coupling(self.ewc_coupling)
         self.ewc_state_dtype = StateDtype(self.ewc_state_dtype)
         if isinstance(self, TrainingArguments):
             super().__post_init__()  # type: ignore[misc]
+
+    def lambda_in(self, unit: str) -> float:
+        """Return lambda for an importance in a unit: `ewc_lambda`, else the default where one was measured.
+
+        Raises:
+            ValueError: `ewc_lambda` is not given, and the unit has no default.
+        """
+        if self.ewc_lambda is not None:
+            return self.ewc_lambda
+        if unit != NATS_PER_TOKEN:
+            measured = ", ".join(f"{value:g} for {method.title}" for method, value in _MEASURED_LAMBDAS.items())
+            raise ValueError(
+                f"expected ewc_lambda for an importance in '{unit}', got None, whose default is for "
+                f"'{NATS_PER_TOKEN}'; pass one (measured to work: {measured})"
+            )
+        return DEFAULT_LAMBDA
 
 
 @dataclass

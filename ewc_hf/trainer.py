@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .checkpoints import last_complete_checkpoint, remove_half_written
 from .config import EWCFields, StateDtype
-from .consolidation import Consolidation
-from .coupling import CoupledPenalty, Coupling, require_matching_model
-from .engines import local_parameters, require_engine
+from .consolidation import NATS_PER_TOKEN, Consolidation, StoredConsolidation
+from .engines import require_engine, stepped_parameters
+from .evaluation import RetentionMixin
 from .importance import SynapticIntelligence
-from .importance.weight_path import STATE_NAME as SYNAPTIC_STATE_NAME
-from .perplexity import evaluate_perplexity
-from .stored import StoredConsolidation
-
-if TYPE_CHECKING:
-    from transformers import Trainer as _SomeTrainer
-else:
-    _SomeTrainer = object
+from .penalty import CoupledPenalty, Coupling, Diagonal, require_matching_model
+from .resuming import ResumingMixin
 
 
-class EWCMixin(_SomeTrainer):
-    """Adds the penalty and retention text to a `Trainer` class that comes after it: `class X(EWCMixin, SFTTrainer)`.
+class EWCMixin(ResumingMixin, RetentionMixin):
+    """Couples the penalty to a `Trainer` class that comes after it: `class X(EWCMixin, SFTTrainer)`.
 
     Without a consolidation, and with `ewc_lambda=0`, it is that class bit for bit.
 
     It overrides:
-        `train`, since `resume_from_checkpoint=True` has to pass over a checkpoint that was being saved at a kill;
-        `_save_checkpoint` and `_save_rng_state`, so that a checkpoint is complete no sooner than all of it is there;
         `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`;
         `log`, to add the penalty's value where it logs the training loss;
-        `evaluation_loop`, to add the perplexity on retention text before callbacks see the metrics.
+        what `ResumingMixin` and `RetentionMixin` override.
     Coupling `decoupled` is a hook after the optimizer's step, set when training begins.
 
     With `ewc_synaptic=True`, whether there is a penalty or not, what the run learns can be remembered afterwards:
@@ -49,24 +36,18 @@ class EWCMixin(_SomeTrainer):
     """
 
     def __init__(
-        self,
-        *args: Any,
-        consolidation: Consolidation | str | os.PathLike[str] | None = None,
-        retention_texts: Mapping[str, Sequence[str]] | None = None,
-        **kwargs: Any,
+        self, *args: Any, consolidation: Consolidation | str | os.PathLike[str] | None = None, **kwargs: Any
     ) -> None:
-        """Take every argument of the trainer class, and two more.
+        """Take every argument of the trainer class, `retention_texts` (see `RetentionMixin`), and one more.
 
         Args:
             args: of the trainer class.
             consolidation: what the model has to remember, or the folder or Hub id where it is stored.
-            retention_texts: held-out documents by name; `evaluate()` then reports, beside what it reports on
-                `eval_dataset`, `eval_{name}_loss` (nats per token), `_perplexity` and `_bits_per_byte`.
             kwargs: of the trainer class.
 
         Raises:
-            ValueError: the consolidation cannot be read or is of another model, the engine is not supported,
-                retention texts are given without a tokenizer, or the best model would be the one that forgot most.
+            ValueError: the consolidation cannot be read, is of another model or in a unit for which no default of
+                lambda was measured, or the engine is not supported.
         """
         super().__init__(*args, **kwargs)
         self._ewc = self.args if isinstance(self.args, EWCFields) else EWCFields()
@@ -75,13 +56,7 @@ class EWCMixin(_SomeTrainer):
         self._synaptic = SynapticIntelligence() if self._ewc.ewc_synaptic else None
         if self._synaptic is not None:
             self.add_callback(self._synaptic)
-        self._retention_texts = dict(retention_texts or {})
-        if self._retention_texts and self.processing_class is None:
-            raise ValueError("expected a tokenizer for retention_texts, got None; pass `processing_class=tokenizer`")
-        best = (self.args.metric_for_best_model or "").removeprefix("eval_")
-        if self.args.greater_is_better and any(best.startswith(f"{name}_") for name in self._retention_texts):
-            raise ValueError(f"expected greater_is_better=False for '{best}', which is better when lower, got True")
-        if consolidation is not None and self._ewc.ewc_lambda > 0:
+        if consolidation is not None and self._ewc.ewc_lambda != 0:
             require_engine(self, adds_gradient=self._ewc.ewc_coupling == Coupling.LOSS)
             remembered: Consolidation | StoredConsolidation
             if isinstance(consolidation, Consolidation):
@@ -89,49 +64,10 @@ class EWCMixin(_SomeTrainer):
                 remembered.own_anchor()
             else:
                 self.accelerator.wait_for_everyone()  # one process may be writing it
-                remembered = StoredConsolidation.open(consolidation, together=True)
+                remembered = StoredConsolidation.open(consolidation, collective=True)
             require_matching_model(remembered, self.model)
+            self._ewc.lambda_in(remembered.metadata["unit"])
             self.add_callback(_PenaltyCallback(self, remembered))
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Train as usual; `resume_from_checkpoint=True` goes on from the last checkpoint that is complete.
-
-        Raises:
-            ValueError: no checkpoint in `output_dir` is complete.
-        """
-        if resume_from_checkpoint is True:
-            folder = Path(self.args.output_dir)
-            also = [SYNAPTIC_STATE_NAME] if self._synaptics() else []
-            resume_from_checkpoint = last_complete_checkpoint(folder, also)
-            if resume_from_checkpoint is None:
-                raise ValueError(
-                    f"expected a complete checkpoint in '{folder}', got none; leave out `resume_from_checkpoint`"
-                )
-            if self.args.should_save and (self.args.save_total_limit or 0) > 0:
-                remove_half_written(folder, later_than=resume_from_checkpoint)
-        for synaptic in self._synaptics():
-            path = resume_from_checkpoint if isinstance(resume_from_checkpoint, str | os.PathLike) else None
-            synaptic.checkpoint = None if path is None else Path(path)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save as usual, after the sums of Synaptic Intelligence; an older checkpoint there is complete no more."""
-        checkpoint = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.args.should_save:
-            (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
-        if not self.args.save_only_model:
-            for synaptic in self._synaptics():
-                synaptic.save(checkpoint, self.state.global_step)
-        super()._save_checkpoint(model, trial)
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        """Save as usual, and wait: the first process is about to declare the checkpoint complete."""
-        super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()
-
-    def _synaptics(self) -> list[SynapticIntelligence]:
-        """Return the callbacks that accrue Synaptic Intelligence, the trainer's own and any given to it."""
-        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, SynapticIntelligence)]
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient."""
@@ -146,24 +82,6 @@ class EWCMixin(_SomeTrainer):
             logs = {**logs, **self._penalty.values()}
         super().log(logs, *args, **kwargs)
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
-        """Evaluate as usual, and read the retention texts once: where there are several datasets, with the first."""
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        first = f"eval_{next(iter(self.eval_dataset))}" if isinstance(self.eval_dataset, dict) else "eval"
-        if metric_key_prefix == first:
-            for name, texts in self._retention_texts.items():
-                result = evaluate_perplexity(
-                    self.model,
-                    self.processing_class,
-                    texts,
-                    batch_size=self.args.per_device_eval_batch_size,
-                    progress=not self.args.disable_tqdm,
-                )
-                output.metrics[f"eval_{name}_loss"] = result.nll
-                output.metrics[f"eval_{name}_perplexity"] = result.perplexity
-                output.metrics[f"eval_{name}_bits_per_byte"] = result.bits_per_byte
-        return output
-
     def synaptic_consolidation(self) -> Consolidation:
         """Return what the last `train()` learned, with the weights as they are now as anchor; in every process.
 
@@ -176,7 +94,8 @@ class EWCMixin(_SomeTrainer):
 
     def _couple_penalty(self, consolidation: Consolidation | StoredConsolidation) -> None:
         """Couple the penalty to the model and optimizer of the run that begins or resumes."""
-        options, parameters = self._ewc, local_parameters(self.model, self.optimizer)
+        options, unit = self._ewc, consolidation.metadata["unit"]
+        parameters = stepped_parameters(self.model, self.optimizer)
         optimizer = parameters.optimizer
         run = {
             "anchor": consolidation.metadata["anchor"],
@@ -196,16 +115,21 @@ class EWCMixin(_SomeTrainer):
         if not options.ewc_stabilized or options.ewc_alpha is not None:
             alphas = [options.ewc_alpha if options.ewc_stabilized else 0.0] * len(optimizer.param_groups)
         self._uncouple_penalty()
-        self._penalty = CoupledPenalty(
+        diagonal = Diagonal(
             consolidation,
             parameters,
-            Coupling(options.ewc_coupling),
-            options.ewc_lambda,
-            alphas,
             bfloat16=options.ewc_state_dtype == StateDtype.BFLOAT16,
             offload=options.ewc_offload,
             fused=self.args.torch_compile
             or (find_spec("triton") is not None and all(p.weight.is_cuda for p in parameters)),
+        )
+        self._penalty = CoupledPenalty(
+            [diagonal],
+            parameters,
+            Coupling(options.ewc_coupling),
+            options.lambda_in(unit),
+            alphas,
+            predicts_forgetting=unit == NATS_PER_TOKEN,
         )
         self._step_hook = optimizer.register_step_post_hook(self._penalty.pull)
 

@@ -12,12 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ewc_hf import estimate_importance
-from ewc_hf.arguments import parse_arguments
-from ewc_hf.importance import ImportanceMethod, MASOutput
-from ewc_hf.labels import LabelSource
-from ewc_hf.placement import place
-from ewc_hf.processes import launched
-from ewc_hf.text import load_texts, pack
+from ewc_hf.cli import parse_arguments
+from ewc_hf.data import load_texts, pack
+from ewc_hf.engines import launched, place
+from ewc_hf.importance import LabelSource, MASOutput, Method
 
 
 @dataclass
@@ -31,7 +29,7 @@ class ImportanceArguments:
     )
     column: str | None = field(default=None, metadata={"help": "Column of the text."})
     split: str = field(default="train", metadata={"help": "Split of a folder or Hub dataset."})
-    method: ImportanceMethod = field(default=ImportanceMethod.FISHER, metadata={"help": "Estimator."})
+    method: Method = field(default=Method.FISHER, metadata={"help": "Estimator."})
     labels: LabelSource = field(default=LabelSource.GROUND_TRUTH, metadata={"help": "Fisher: where labels come from."})
     mas_output: MASOutput = field(default=MASOutput.PROBABILITIES, metadata={"help": "MAS: whose norm is taken."})
     num_examples: int = field(default=512, metadata={"help": "Blocks of text to read."})

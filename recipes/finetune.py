@@ -16,8 +16,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, default_data_collator
 
 from ewc_hf import EWCConfig, EWCTrainer
-from ewc_hf.arguments import parse_arguments
-from ewc_hf.text import document_texts, load_texts, pack
+from ewc_hf.cli import parse_arguments
+from ewc_hf.data import document_texts, load_texts, pack
 
 
 @dataclass

@@ -14,14 +14,11 @@ from dataclasses import dataclass, field
 
 from transformers import AutoTokenizer
 
-from ewc_hf.arguments import parse_arguments
+from ewc_hf.cli import parse_arguments
 from ewc_hf.config import EWCConfig
-from ewc_hf.processes import launched
-from ewc_hf.protocol import Measurement, StudyData
-from ewc_hf.report import markdown_report
-from ewc_hf.settings import parse_settings
-from ewc_hf.study import run_study
-from ewc_hf.text import document_texts, load_texts, pack
+from ewc_hf.data import document_texts, load_texts, pack
+from ewc_hf.engines import launched
+from ewc_hf.study import Measurement, StudyData, markdown_report, parse_settings, run_study
 
 
 @dataclass

@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedType
 from architectures import causal_model
 from conftest import gpt2, llama
+from ewc_hf.processes import num_processes, process_index
 from safetensors.torch import save_file
 from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
 from torch.distributed.fsdp import fully_shard
@@ -26,7 +27,6 @@ from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from ewc_hf import Consolidation, EWCConfig, EWCTrainer, estimate_importance, evaluate_perplexity, sharding
-from ewc_hf.processes import num_processes, process_index
 
 MODELS = {"gpt2": gpt2, "llama": llama, "mixtral": partial(causal_model, "Mixtral")}
 STEPS, LENGTH, VOCAB, GLOBAL_BATCH = 5, 9, 40, 8

@@ -2,9 +2,9 @@ import sys
 from dataclasses import dataclass, field
 
 import pytest
+from ewc_hf.arguments import parse_arguments
 
 from ewc_hf import Coupling, EWCConfig
-from ewc_hf.arguments import parse_arguments
 
 
 @dataclass

@@ -5,9 +5,8 @@ import torch
 from architectures import MLP, ConvNet, t5
 from conftest import gpt2
 from datasets import Dataset, IterableDataset
-from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
-
 from ewc_hf.batching import batches, logits_of, pad_examples, sample_examples
+from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
 
 
 def bert(head):

@@ -6,14 +6,14 @@ import oracles
 import pytest
 import torch
 from architectures import causal_model, double_stays_double, perturbed
+from ewc_hf.calls import GradientPath, ModuleCall, path_of
+from ewc_hf.contributions import Statistic, Workspace, add_statistic
 from torch import nn
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.pytorch_utils import Conv1D
 
 from ewc_hf import calls, estimate_importance
-from ewc_hf.calls import GradientPath, ModuleCall, path_of
-from ewc_hf.contributions import Statistic, Workspace, add_statistic
 
 B, T, S, C = 3, 4, 2, 6
 

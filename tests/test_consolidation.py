@@ -8,11 +8,11 @@ import shutil
 import pytest
 import torch
 from conftest import consolidation_of, gpt2, make_consolidation
+from ewc_hf.tensor_file import write_tensor_file
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from ewc_hf import Consolidation, l2_to_start, shards
-from ewc_hf.tensor_file import write_tensor_file
 
 CONFIG = "ewc_config.json"
 INDEX, ANCHOR_INDEX = "ewc_importance.safetensors.index.json", "ewc_anchor.safetensors.index.json"

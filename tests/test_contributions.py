@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from ewc_hf.contributions import OuterProducts, Rows, Statistic, Whole, Workspace, add_statistic
 
 from ewc_hf import contributions
-from ewc_hf.contributions import OuterProducts, Rows, Statistic, Whole, Workspace, add_statistic
 
 B, T, R, C = 3, 5, 7, 4
 F = {Statistic.SQUARE: lambda gradient: gradient * gradient, Statistic.ABSOLUTE: abs}

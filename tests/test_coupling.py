@@ -6,12 +6,12 @@ import oracles
 import pytest
 import torch
 from conftest import consolidation_of, gpt2
+from ewc_hf.coupling import CoupledPenalty, require_matching_model
+from ewc_hf.params import LocalParameters
 from torch import optim
 from transformers import Adafactor
 
 from ewc_hf import Consolidation, Coupling
-from ewc_hf.coupling import CoupledPenalty, require_matching_model
-from ewc_hf.params import LocalParameters
 
 LAMBDA, ALPHA, LR = 5.0, 0.1, 0.1
 BIAS = "transformer.ln_f.bias"

@@ -1,9 +1,9 @@
 """The embedded default, run whole: about two minutes."""
 
 import pytest
+from ewc_hf.records import mean_and_interval
 
 from ewc_hf.demo import run_demo
-from ewc_hf.records import mean_and_interval
 
 
 @pytest.fixture(scope="module")

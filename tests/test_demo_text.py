@@ -7,9 +7,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from ewc_hf.demo_text import PLACES, TRADES, book_texts, dialogs, world
 
 from ewc_hf import demo_text
-from ewc_hf.demo_text import PLACES, TRADES, book_texts, dialogs, world
 
 SEEDS = 0, 1, 2
 WOMEN_KIN = "sister", "aunt", "mother", "daughter", "niece"

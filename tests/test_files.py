@@ -1,5 +1,4 @@
 import pytest
-
 from ewc_hf.files import read_json, replaced, write_json
 
 

@@ -4,12 +4,12 @@ import oracles
 import pytest
 import torch
 from architectures import CAUSAL, LENGTH, MLP, VOCAB, ConvNet, causal_model, double_stays_double, perturbed, t5
+from ewc_hf.calls import GradientPath
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
 
 from ewc_hf import estimate_importance
-from ewc_hf.calls import GradientPath
 
 BY_EXAMPLE = {"Mixtral": "experts", "OPT": "embed_positions", "Mamba": "mixer"}
 """Architectures with a parameter whose module is given more than one tensor, or flattened tokens."""

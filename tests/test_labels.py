@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
-
 from ewc_hf.labels import IGNORED, LabelSource, draw_labels, next_tokens, token_nll
+from torch.nn.functional import cross_entropy
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from ewc_hf.memory import peak_memory_bytes, reset_peak_memory
 
 SIZE = 200_000_000

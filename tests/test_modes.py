@@ -6,11 +6,10 @@ import pytest
 import torch
 from architectures import t5
 from conftest import gpt2
+from ewc_hf.modes import evaluating, in_full_precision, without_cache
 from tiny import tiny_gpt2
 from torch import nn
 from transformers import PreTrainedModel, ResNetConfig, ResNetModel
-
-from ewc_hf.modes import evaluating, in_full_precision, without_cache
 
 
 def test_every_module_gets_its_own_mode_back_even_after_an_error():

@@ -3,10 +3,9 @@
 import pytest
 import torch
 from conftest import gpt2
-from torch import nn
-
 from ewc_hf.fingerprint import fingerprint
 from ewc_hf.params import LocalParameters, trainable_parameters, unwrap
+from torch import nn
 
 
 def compiled(model):

@@ -6,6 +6,7 @@ import shutil
 import oracles
 import pytest
 import torch
+from ewc_hf.step_size import StepSize
 from hypothesis import given
 from hypothesis import strategies as st
 from torch._dynamo.utils import counters
@@ -19,7 +20,6 @@ from ewc_hf.penalty import (
     proximal_step,
     proximal_step_reference,
 )
-from ewc_hf.step_size import StepSize
 
 LAMBDA, LR = 30.0, 0.1
 SHAPES = {"one": (1,), "row": (7,), "matrix": (5, 6), "cube": (2, 3, 4)}

@@ -6,12 +6,12 @@ import random
 
 import pytest
 import torch
+from ewc_hf.perplexity import _windows
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import BOS, EOS, VOCABULARY, encode, tiny_gpt2, tiny_tokenizer
 
 from ewc_hf import evaluate_perplexity
-from ewc_hf.perplexity import _windows
 
 WINDOW = 8
 LENGTHS = (27, 0, WINDOW, 1, WINDOW - 2, 2 * WINDOW, WINDOW - 1, WINDOW + 1)

@@ -2,9 +2,8 @@
 
 import pytest
 from accelerate.state import AcceleratorState, PartialState
-from tiny import tiny_gpt2
-
 from ewc_hf.placement import place
+from tiny import tiny_gpt2
 
 
 @pytest.fixture

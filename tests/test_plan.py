@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from conftest import consolidation_of, gpt2
+from ewc_hf.model_sizes import model_sizes, read_config
 from transformers import GPT2Config, LlamaConfig, MambaConfig, T5Config, TrainerCallback
 
 from ewc_hf import EWCConfig, EWCTrainer, buffers, cli
 from ewc_hf.config import StateDtype
-from ewc_hf.model_sizes import model_sizes, read_config
 from ewc_hf.plan import Engine, Precision, plan
 
 RECIPES = Path(__file__).parent.parent / "recipes" / "plan"

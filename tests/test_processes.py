@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from ewc_hf.processes import add_up, all_agree, divided, launched, num_processes, process_index, united
 
 

@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
-
 from ewc_hf.records import RunRecord, mean_and_interval, removed_at, with_forgetting
 from ewc_hf.report import markdown_report, read_records, write_report
+from matplotlib.image import imread
 
 FIELDS = (
     "name method coupling ewc_lambda seed dialog_nll dialog_perplexity book_nll book_perplexity "

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from ewc_hf.checkpoints import last_complete_checkpoint, remove_half_written
 from killed_run import RESULT, Moment, train, trainer_of
 from safetensors import safe_open
 from transformers import Trainer
-
-from ewc_hf.checkpoints import last_complete_checkpoint, remove_half_written
 
 OPTIONS = {
     "decoupled": {"ewc_coupling": "decoupled"},

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from ewc_hf.sharding import Part, Sharding, local_part, part_of, row_blocks, sharded_like
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ewc_hf import sharding
-from ewc_hf.sharding import Part, Sharding, local_part, part_of, row_blocks, sharded_like
 
 SHAPES = [(), (1,), (7,), (4, 3), (5, 2, 3), (6, 1)]
 

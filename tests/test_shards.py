@@ -7,11 +7,10 @@ from contextlib import ExitStack
 import pytest
 import torch
 from conftest import gpt2
-from huggingface_hub import split_torch_state_dict_into_shards
-from safetensors.torch import load_file
-
 from ewc_hf.files import replaced
 from ewc_hf.shards import open_checkpoint, open_shards, remove_stale_shards, verify_shards, write_shards
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import load_file
 
 STEM, INDEX = "omega", "omega.safetensors.index.json"
 SIZES = {"one shard": "5GB", "many shards": 100}

@@ -4,11 +4,10 @@ import oracles
 import pytest
 import torch
 from conftest import VOCAB
-from torch import nn, optim
-from transformers import Adafactor
-
 from ewc_hf.params import LocalParameters
 from ewc_hf.step_size import require_readable_step, step_size
+from torch import nn, optim
+from transformers import Adafactor
 
 LR, BETA2, EPS, STEPS = 0.01, 0.95, 1e-3, 6
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import datasets
 import pytest
 from datasets import Dataset
+from ewc_hf.protocol import Measurement, StudyData
+from ewc_hf.report import markdown_report, read_records
+from ewc_hf.settings import Setting, parse_settings
+from ewc_hf.text import document_texts, pack
 from tiny import SENTENCES, save_tiny_checkpoint, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
 from ewc_hf import Consolidation, EWCConfig, estimate_importance
-from ewc_hf.protocol import Measurement, StudyData
-from ewc_hf.report import markdown_report, read_records
-from ewc_hf.settings import Setting, parse_settings
 from ewc_hf.study import run_study
-from ewc_hf.text import document_texts, pack
 
 RECIPE = Path(__file__).parents[1] / "recipes/forgetting_study.py"
 SETTINGS = ["plain", "fisher:decoupled:10", "l2:loss:1"]

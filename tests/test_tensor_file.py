@@ -4,10 +4,10 @@ import hashlib
 
 import pytest
 import torch
+from ewc_hf.tensor_file import StoredTensor, open_safetensors, sha256, write_tensor_file
 from safetensors.torch import save_file
 
 from ewc_hf import sharding
-from ewc_hf.tensor_file import StoredTensor, open_safetensors, sha256, write_tensor_file
 
 
 @pytest.fixture

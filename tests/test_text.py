@@ -6,10 +6,9 @@ from pathlib import Path
 import datasets
 import pytest
 from datasets import Dataset
-from tiny import BOS, SENTENCES, encode, tiny_tokenizer
-
 from ewc_hf.labels import IGNORED
 from ewc_hf.text import dialog_segments, document_texts, load_texts, pack
+from tiny import BOS, SENTENCES, encode, tiny_tokenizer
 
 DOCUMENTS = ['She said: "Wait, please."', "Zwölf Boxkämpfer 🥊", "two\n\nparagraphs", "  spaces  "]
 TURNS = [

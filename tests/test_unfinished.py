@@ -13,12 +13,12 @@ import pytest
 import torch
 from architectures import MLP, ConvNet, causal_model, perturbed
 from conftest import gpt2
+from ewc_hf.batching import pad_examples
 from safetensors import safe_open
 from safetensors.torch import save_file
 from test_gradients import Strange
 
 from ewc_hf import estimate_importance
-from ewc_hf.batching import pad_examples
 from ewc_hf.importance import unfinished
 
 TOKENS = [{"input_ids": [(7 * n + 3 * t) % 38 + 2 for t in range(5 + n % 3)]} for n in range(11)]

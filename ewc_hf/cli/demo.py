@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..arguments import parse_arguments
 from ..demo import run_demo
-from ..report import markdown_report
+from ..study import markdown_report
+from .arguments import parse_arguments
 
 
 @dataclass

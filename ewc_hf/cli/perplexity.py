@@ -7,12 +7,11 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ..arguments import parse_arguments
-from ..files import replaced, write_json
-from ..perplexity import evaluate_perplexity
-from ..placement import place
-from ..processes import process_index
-from ..text import document_texts, load_texts
+from ..data import document_texts, load_texts
+from ..engines import place, process_index
+from ..evaluation import evaluate_perplexity
+from ..storage import replaced, write_json
+from .arguments import parse_arguments
 
 
 @dataclass

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..arguments import parse_arguments
 from ..config import StateDtype
-from ..model_sizes import model_sizes, read_config
-from ..plan import Engine, Precision, plan
-from ..report import markdown_table
+from ..plan import Engine, Precision, model_sizes, plan, read_config
+from ..storage import markdown_table
+from .arguments import parse_arguments
 
 _COLUMNS = {
     "weights": "weights",

@@ -8,42 +8,37 @@ from collections.abc import Iterable
 
 import torch
 from datasets import Dataset
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
-from transformers.utils import ExplicitEnum
 
-from ..batching import Collator, Example, batches, sample_examples
-from ..consolidation import NATS_PER_TOKEN, Consolidation
-from ..contributions import Statistic
-from ..gradients import GradientStatistics
-from ..labels import IGNORED, LabelSource
-from ..modes import evaluating, in_full_precision, without_cache
-from ..params import trainable_parameters, unwrap
-from ..processes import num_processes, process_index
-from ..sharding import device_of
-from . import fisher, mas, signal
+from ..consolidation import Consolidation
+from ..data import IGNORED, Collator, Example, batches, sample_examples
+from ..engines import (
+    device_of,
+    evaluating,
+    in_full_precision,
+    num_processes,
+    process_index,
+    trainable_parameters,
+    unwrap,
+    without_cache,
+)
+from ..per_example import GradientStatistics, Statistic
+from .estimator import Estimator
+from .fisher import log_likelihood
+from .label_source import LabelSource
+from .mas import MASOutput, squared_output_norm
+from .methods import Method
+from .signal import AbsoluteSignals
 from .unfinished import UnfinishedEstimate
-
-
-class ImportanceMethod(ExplicitEnum):
-    """How importance is estimated from a sample of the text to remember."""
-
-    FISHER = "fisher"
-    """Diagonal Fisher information; its unit is nats per token."""
-
-    MAS = "mas"
-    """Memory Aware Synapses."""
-
-    SIGNAL = "signal"
-    """Total absolute signal, which needs no gradient."""
 
 
 def estimate_importance(
     model: nn.Module,
     dataset: Dataset | Iterable[Example],
-    method: ImportanceMethod | str = ImportanceMethod.FISHER,
+    method: Method | str = Method.FISHER,
     labels: LabelSource | str = LabelSource.GROUND_TRUTH,
-    mas_output: mas.MASOutput | str = mas.MASOutput.PROBABILITIES,
+    mas_output: MASOutput | str = MASOutput.PROBABILITIES,
     num_examples: int = 512,
     batch_size: int = 8,
     data_collator: Collator | None = None,
@@ -93,26 +88,31 @@ def estimate_importance(
             or `labels`, no trainable parameter, an estimate that is not finite, a layer whose signal is not known, a
             `resume_file` of another estimate or in several processes, or a model sharded by ZeRO-3.
     """
-    chosen, label_source, output = ImportanceMethod(method), LabelSource(labels), mas.MASOutput(mas_output)
+    method, label_source, output = Method(method), LabelSource(labels), MASOutput(mas_output)
     model = unwrap(model)
     parameters = trainable_parameters(model)
     examples = sample_examples(dataset, num_examples, seed)
-    estimator: GradientStatistics | signal.AbsoluteSignals
-    if chosen is ImportanceMethod.FISHER:
-        estimator = GradientStatistics(model, fisher.log_likelihood(label_source), Statistic.SQUARE)
-        described = {"labels": label_source.value, "unit": NATS_PER_TOKEN}
-    elif chosen is ImportanceMethod.MAS:
-        estimator = GradientStatistics(model, mas.squared_output_norm(output), Statistic.ABSOLUTE)
-        described = {"output": output.value, "unit": mas.UNIT}
+    estimator: Estimator
+    details: dict[str, str] = {}
+    if method is Method.FISHER:
+        estimator = GradientStatistics(model, parameters, log_likelihood(label_source, seed), Statistic.SQUARE)
+        details["labels"] = label_source.value
+    elif method is Method.MAS:
+        estimator = GradientStatistics(model, parameters, squared_output_norm(output), Statistic.ABSOLUTE)
+        details["output"] = output.value
+    elif method is Method.SIGNAL:
+        estimator = AbsoluteSignals(model, parameters)
     else:
-        estimator, described = signal.AbsoluteSignals(model), {"unit": signal.UNIT}
-
+        raise ValueError(
+            f"expected 'fisher', 'mas' or 'signal', which read a sample of text, got '{method.value}'; use "
+            "`l2_to_start(model)` or the callback `SynapticIntelligence`"
+        )
     if resume_file is not None and num_processes() > 1:
         raise ValueError(
             f"expected resume_file=None in {num_processes()} processes, got '{resume_file}'; leave it out, or launch "
             "one process"
         )
-    identity = {"method": chosen.value, **described, "seed": seed, "batch_size": batch_size}
+    identity = {"method": method.value, **details, "unit": method.unit, "seed": seed, "batch_size": batch_size}
     unfinished = UnfinishedEstimate(resume_file, estimator, model.state_dict(), examples, identity)
     device = device_of(next(iter(parameters.values())))
     silent = not progress or process_index() > 0
@@ -120,19 +120,16 @@ def estimate_importance(
         evaluating(model),
         in_full_precision(model),
         without_cache(model),
-        torch.set_grad_enabled(chosen is not ImportanceMethod.SIGNAL),
+        torch.set_grad_enabled(method is not Method.SIGNAL),
         torch.autocast(device.type, enabled=False),
-        tqdm(total=len(examples), desc=f"importance ({chosen.value})", unit="example", disable=silent) as bar,
+        tqdm(total=len(examples), desc=f"importance ({method.value})", unit="example", disable=silent) as bar,
     ):
         bar.update(unfinished.num_examples)
         start, first_token = time.perf_counter(), unfinished.num_tokens
-        together = batch_size * num_processes()
-        for batch in batches(examples, together, data_collator, model, seed, first=unfinished.num_examples):
-            if chosen is ImportanceMethod.FISHER and label_source is LabelSource.SAMPLED:
-                batch["uniforms"] = _uniforms(batch["labels"], unfinished.num_examples, seed)
-            estimator.add(batch)
-            unfinished.advance(len(batch["labels"]), int((batch["labels"] != IGNORED).sum()))
-            bar.update(len(batch["labels"]))
+        global_batch_size = batch_size * num_processes()
+        for batch in batches(examples, global_batch_size, data_collator, model, seed, unfinished.num_examples):
+            unfinished.advance(len(batch), estimator.add(batch))
+            bar.update(len(batch))
             tokens_a_second = (unfinished.num_tokens - first_token) / (time.perf_counter() - start)
             bar.set_postfix_str(f"{tokens_a_second:,.0f} tokens/s")
     if unfinished.num_tokens == 0:
@@ -145,21 +142,13 @@ def estimate_importance(
         importance=estimator.importance(unfinished.num_tokens),
         anchor={name: p.detach() for name, p in parameters.items()},
         anchor_is_borrowed=True,
-        method=chosen.value,
+        method=method.value,
+        unit=method.unit,
         num_examples=len(examples),
         num_tokens=unfinished.num_tokens,
         seed=seed,
         paths={name: path.value for name, path in estimator.paths.items()},
-        **described,
+        **details,
     )
     unfinished.remove()
     return consolidation
-
-
-def _uniforms(labels: Tensor, first_example: int, seed: int) -> Tensor:
-    """Return a number in [0, 1) for each label, which depends on the seed, its example and its position only."""
-    rows = []
-    for example, row in enumerate(labels, start=first_example):
-        generator = torch.Generator().manual_seed((seed << 32) + example)
-        rows.append(torch.rand(row.shape, generator=generator, dtype=torch.float64))
-    return torch.stack(rows).to(labels.device)

@@ -11,21 +11,24 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..batching import Batch, logits_of
-from ..by_example import Objective
-from ..labels import LabelSource, draw_labels, token_nll
+from ..data import Batch, token_nll
+from ..per_example import Objective
+from .label_source import LabelSource, draw_labels, uniforms
+from .objective import logits_of
 
 
-def log_likelihood(source: LabelSource) -> Objective:
+def log_likelihood(source: LabelSource, seed: int) -> Objective:
     """Return the objective `log p(labels of the example)`, the sum over its label tokens, in nats.
 
     Args:
-        source: where the labels come from; sampled ones are the quantiles `batch["uniforms"]`.
+        source: where the labels come from.
+        seed: of sampled labels.
     """
 
     def objective(model: nn.Module, batch: Batch) -> Tensor:
         logits = logits_of(model, batch)
-        labels = draw_labels(logits, batch["labels"], source, batch.get("uniforms"))
+        quantiles = uniforms(batch, seed) if source is LabelSource.SAMPLED else None
+        labels = draw_labels(logits, batch.labels, source, quantiles)
         return -token_nll(logits, labels).view(len(labels), -1).sum(1)
 
     return objective

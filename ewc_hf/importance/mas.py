@@ -13,11 +13,9 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import ExplicitEnum
 
-from ..batching import Batch, logits_of
-from ..by_example import Objective
-from ..labels import IGNORED
-
-UNIT = "squared output norm per token"
+from ..data import IGNORED, Batch
+from ..per_example import Objective
+from .objective import logits_of
 
 
 class MASOutput(ExplicitEnum):
@@ -41,7 +39,7 @@ def squared_output_norm(output: MASOutput) -> Objective:
         logits = logits_of(model, batch)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         outputs = logits.softmax(-1) if output is MASOutput.PROBABILITIES else logits
-        norms = outputs.square().sum(-1).masked_fill(batch["labels"] == IGNORED, 0)
+        norms = outputs.square().sum(-1).masked_fill(batch.labels == IGNORED, 0)
         return norms.view(len(norms), -1).sum(1)
 
     return objective

@@ -11,6 +11,7 @@ Lapina 2021 (arXiv 2109.10021), section 2, after Kutalev 2020 (arXiv 2006.14331)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,12 +24,10 @@ from torch.nn.modules.conv import _ConvNd
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..batching import Batch, logits_of, share_of
-from ..calls import GradientPath
-from ..params import are_sharded, trainable_parameters
-from ..processes import all_reduce, num_processes, process_index
-
-UNIT = "mean absolute signal"
+from ..data import Batch
+from ..engines import all_reduce, are_sharded, num_processes, process_index
+from ..per_example import GradientPath
+from .objective import logits_of
 
 _CHANNELS_SECOND = (_ConvNd, _NormBase, nn.GroupNorm)
 """Layers that take [B, C, ...] rather than [..., C]."""
@@ -54,29 +53,28 @@ class _Connections:
 class AbsoluteSignals:
     """Sums of absolute signals over batches.
 
+    Args:
+        model: unwrapped.
+        parameters: its trainable parameters by name.
+
     Attributes:
         accumulators: by layer and parameter: the sum of each channel's signals over positions, and at the end the
             number of positions.
         decisions: none.
         paths: every parameter's is the closed form.
+
+    Raises:
+        ValueError: a parameter belongs to a layer whose connections are not known, it is sharded, or the model is an
+            encoder-decoder, whose layers do not tell which padding is theirs.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        """Begin with zeros.
-
-        Args:
-            model: unwrapped.
-
-        Raises:
-            ValueError: a parameter belongs to a layer whose connections are not known, it is sharded, or the model is
-                an encoder-decoder, whose layers do not tell which padding is theirs.
-        """
+    def __init__(self, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
         if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
             raise ValueError(
                 f"expected a model other than an encoder-decoder for method 'signal', got {type(model).__name__}; "
                 "use 'fisher' or 'mas'"
             )
-        self._model, self._parameters = model, trainable_parameters(model)
+        self._model, self._parameters = model, parameters
         if are_sharded(self._parameters):
             raise ValueError(
                 "expected a model that each process holds whole for method 'signal', got a sharded one; use 'fisher' "
@@ -98,12 +96,15 @@ class AbsoluteSignals:
         self.decisions: dict[str, Any] = {}
         self.paths = dict.fromkeys(self._parameters, GradientPath.CLOSED_FORM)
 
+    def add(self, batch: Batch) -> int:
+        """Add a batch, of which each process does its share, and return how many of its label tokens count."""
+        share = batch.share(process_index(), num_processes(), even=False)
+        if len(share):
+            self._add_share(share)
+        return batch.num_label_tokens
+
     @torch.no_grad()
-    def add(self, batch: Batch) -> None:
-        """Add a batch, of which each process does its share: tensors with B examples along their first dimension."""
-        batch = share_of(batch, process_index(), num_processes(), even=False)
-        if not len(batch["labels"]):
-            return
+    def _add_share(self, batch: Batch) -> None:
         last: tuple[str, Tensor, tuple[Tensor, int]] | None = None
         listening = True
 
@@ -205,9 +206,9 @@ def _signal_dim(module: nn.Module, key: str, name: str, parameter: nn.Parameter)
 
 def _positions(tensor: Tensor, batch: Batch) -> Tensor:
     """Return a layer's input or output [B, T, ..., C] as [N, C], padding left out."""
-    mask = batch.get("attention_mask")
+    mask = batch.inputs.get("attention_mask")
     if len(tensor) == 1:  # one for all examples, such as position embeddings
-        tensor = tensor.expand(len(batch["labels"]), *tensor.shape[1:])
+        tensor = tensor.expand(len(batch), *tensor.shape[1:])
     if mask is not None and tensor.dim() > 2 and tensor.shape[:2] == mask.shape:
         tensor = tensor[mask != 0]
     return tensor.reshape(-1, tensor.shape[-1])

@@ -21,10 +21,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..consolidation import Consolidation
-from ..params import LocalParameters
-from .weight_path import WeightPath
-
-UNIT = "synaptic intelligence"
+from ..engines import LocalParameters
+from .methods import Method
+from .weight_path import STATE_NAME, WeightPath
 
 
 class SynapticIntelligence(TrainerCallback):
@@ -46,19 +45,20 @@ class SynapticIntelligence(TrainerCallback):
     While training it holds two numbers a weight, the start in the weight's dtype and what has accrued in float32
     (float64 for float64 models), and afterwards one. A step takes no memory of the model's size.
 
+    Args:
+        damping: what bounds Omega where a weight came back to where it began, in squared weight; the paper's xi.
+
     Attributes:
         checkpoint: the one that the next `train()` resumes from; by default that of its step in the output folder.
+        state_name: the file that a checkpoint holds where the sums of its run are saved.
+
+    Raises:
+        ValueError: damping not positive or not finite.
     """
 
+    state_name = STATE_NAME
+
     def __init__(self, damping: float = 0.1) -> None:
-        """Wait for training to begin.
-
-        Args:
-            damping: what bounds Omega where a weight came back to where it began, in squared weight; the paper's xi.
-
-        Raises:
-            ValueError: damping not positive or not finite.
-        """
         if not (math.isfinite(damping) and damping > 0):
             raise ValueError(f"expected damping to be a finite number > 0, got {damping}; the paper's is 0.1")
         self.checkpoint: Path | None = None
@@ -147,7 +147,11 @@ class SynapticIntelligence(TrainerCallback):
                 "of the trainer that has this callback first"
             )
         return Consolidation.create(
-            **self._result, anchor_is_borrowed=True, method="synaptic", unit=UNIT, damping=self._damping
+            **self._result,
+            anchor_is_borrowed=True,
+            method=Method.SYNAPTIC.value,
+            unit=Method.SYNAPTIC.unit,
+            damping=self._damping,
         )
 
     def _forget_path(self) -> None:

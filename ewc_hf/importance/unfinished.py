@@ -8,39 +8,37 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..batching import Example
-from ..files import replaced
-from ..fingerprint import fingerprint
-from ..shards import Tensors
-from ..tensor_file import open_safetensors
+from ..data import Example
+from ..storage import fingerprint, open_safetensors, replaced
+from .estimator import Estimator
 
 _SECONDS_BETWEEN_SAVES = 60.0
 _SHARE_OF_TIME = 0.05
 """Saving takes no more of the time than this."""
 
 
-class Estimator(Protocol):
-    """What sums over batches."""
-
-    accumulators: Tensors
-    """All that it has summed, by name."""
-
-    decisions: dict[str, Any]
-    """All else that it goes by, as JSON has it."""
-
-
 class UnfinishedEstimate:
     """Progress of an estimate, and its file where one is wanted.
+
+    Args:
+        path: the file, from which an interrupted estimate goes on; None keeps none.
+        estimator: its accumulators are filled from the file.
+        weights: of the model, all that the estimate depends on.
+        examples: the sample, in its order.
+        options: whatever else changes the estimate.
 
     Attributes:
         num_examples: how many are done.
         num_tokens: label tokens among them.
+
+    Raises:
+        ValueError: the file is of another model, sample or options, or holds no unfinished estimate.
     """
 
     def __init__(
@@ -51,18 +49,6 @@ class UnfinishedEstimate:
         examples: Sequence[Example],
         options: Mapping[str, Any],
     ) -> None:
-        """Begin, or go on where the file's estimate was interrupted.
-
-        Args:
-            path: the file; None keeps none.
-            estimator: its accumulators are filled from the file.
-            weights: of the model, all that the estimate depends on.
-            examples: the sample, in its order.
-            options: whatever else changes the estimate.
-
-        Raises:
-            ValueError: the file is of another model, sample or options, or holds no unfinished estimate.
-        """
         self.num_examples = self.num_tokens = 0
         self._path, self._estimator = None if path is None else Path(path), estimator
         self._next_save = time.monotonic() + _SECONDS_BETWEEN_SAVES

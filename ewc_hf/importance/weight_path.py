@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..params import LocalParameters
-from ..penalty import chunks, displacement
-from ..shards import Tensors, index_path, open_shards, verify_shards, write_shards
+from ..engines import LocalParameters, chunks, displacement
+from ..storage import Tensors, index_path, open_shards, verify_shards, write_shards
 
 _STEM = "ewc_synaptic"
 STATE_NAME = index_path(Path(), _STEM).name
@@ -25,20 +24,18 @@ _NUM_STEPS = "num_steps"
 class WeightPath:
     """The way of the weights through one training.
 
+    Args:
+        parameters: the model's as it is trained.
+
     Attributes:
         num_steps: steps that were taken; one that a `GradScaler` skipped is none.
         hook: before the optimizer's step.
+
+    Raises:
+        ValueError: the optimizer steps no weight of the model.
     """
 
     def __init__(self, parameters: LocalParameters) -> None:
-        """Begin with the weights as they are.
-
-        Args:
-            parameters: the model's as it is trained.
-
-        Raises:
-            ValueError: the optimizer steps no weight of the model.
-        """
         self.num_steps = 0
         self._parameters = parameters
         self._start: Tensors = {p.name: p.weight.clone() for p in parameters}
@@ -59,7 +56,7 @@ class WeightPath:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {_NUM_STEPS: torch.tensor(float(self.num_steps), dtype=torch.float64)}
         for kind, parts in self._state().items():
-            tensors |= {f"{kind}.{name}": tensor for name, tensor in self._parameters.joined(parts).items()}
+            tensors |= {f"{kind}.{name}": tensor for name, tensor in self._parameters.like_parameters(parts).items()}
         with ExitStack() as stack:
             write_shards(stack, folder, _STEM, tensors, max_shard_size="5GB")
 
@@ -74,7 +71,7 @@ class WeightPath:
                 f"expected the sums of Synaptic Intelligence in '{folder}', got none; resume from a checkpoint of a "
                 "run that accrued it, or train without"
             )
-        verify_shards(folder, _STEM, together=True)
+        verify_shards(folder, _STEM, collective=True)
         stored = open_shards(folder, _STEM)
         for kind, parts in self._state().items():
             shapes = self._parameters.shapes()
@@ -125,8 +122,8 @@ class WeightPath:
         for p in self._parameters:
             for total, w, s in chunks(self._accrued[p.name], p.weight, self._start[p.name]):
                 total.div_(displacement(w, s, total.dtype).square_().add_(damping)).clamp_(min=0)
-        return self._parameters.joined(self._accrued)
+        return self._parameters.like_parameters(self._accrued)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the model's own weights by name."""
-        return self._parameters.joined({p.name: p.weight for p in self._parameters})
+        return self._parameters.like_parameters({p.name: p.weight for p in self._parameters})

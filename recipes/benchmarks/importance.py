@@ -22,17 +22,14 @@ from side_by_side import extra_peak_bytes, interleaved, machine, ratio, shown, w
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from ewc_hf.arguments import parse_arguments
-from ewc_hf.batching import Batch
-from ewc_hf.by_example import add_by_example
-from ewc_hf.contributions import Statistic
-from ewc_hf.gradients import GradientStatistics, pieces_of
-from ewc_hf.importance.fisher import log_likelihood
-from ewc_hf.labels import LabelSource, next_tokens
-from ewc_hf.params import trainable_parameters
+from ewc_hf.cli import parse_arguments
+from ewc_hf.data import Batch, next_tokens
+from ewc_hf.engines import trainable_parameters
+from ewc_hf.importance import LabelSource, log_likelihood
+from ewc_hf.per_example import GradientStatistics, Statistic, add_one_by_one, pieces_of
 
 PLAIN, OURS, LOOP = "plain forward + backward", "ewc_hf", "one example at a time"
-OBJECTIVE = log_likelihood(LabelSource.GROUND_TRUTH)
+OBJECTIVE = log_likelihood(LabelSource.GROUND_TRUTH, seed=0)
 
 
 @dataclass
@@ -123,38 +120,38 @@ def _ids(args: BenchmarkArguments, length: int) -> Tensor:
 def _contenders(model: GPT2LMHeadModel) -> dict[str, Callable[[Tensor], Any]]:
     """Return our two ways and the baseline, as functions of token ids."""
     parameters = trainable_parameters(model)
-    ours = GradientStatistics(model, OBJECTIVE, Statistic.SQUARE)
+    ours = GradientStatistics(model, parameters, OBJECTIVE, Statistic.SQUARE)
 
     def plain(ids: Tensor) -> None:
         model(input_ids=ids, labels=ids).loss.backward()
         model.zero_grad()
 
     def loop(ids: Tensor) -> None:
-        add_by_example(ours.accumulators, parameters, model, _batch(ids), OBJECTIVE, Statistic.SQUARE)
+        add_one_by_one(ours.accumulators, parameters, model, _batch(ids), OBJECTIVE, Statistic.SQUARE)
 
     return {PLAIN: plain, OURS: lambda ids: ours.add(_batch(ids)), LOOP: loop}
 
 
 def _batch(ids: Tensor) -> Batch:
-    return {"input_ids": ids, "labels": next_tokens(ids)}
+    return Batch({"input_ids": ids}, next_tokens(ids), torch.arange(len(ids), device=ids.device))
 
 
 def _without_weight_gradients(model: GPT2LMHeadModel, ids: Tensor) -> None:
     """Run what no estimate can do without, on as many examples at a time as ours."""
     for piece in pieces_of(_batch(ids)):
-        embeddings = model.transformer.wte(piece["input_ids"]).detach().requires_grad_()
-        values_B = OBJECTIVE(model, {"inputs_embeds": embeddings, "labels": piece["labels"]})
+        embeddings = model.transformer.wte(piece.inputs["input_ids"]).detach().requires_grad_()
+        values_B = OBJECTIVE(model, Batch({"inputs_embeds": embeddings}, piece.labels, piece.numbers))
         torch.autograd.grad(values_B.sum(), embeddings)
 
 
 def _relative_error(model: GPT2LMHeadModel, ids: Tensor) -> float:
     """Return the largest error of any parameter, relative to its largest importance by a loop in float64."""
-    got = GradientStatistics(model, OBJECTIVE, Statistic.SQUARE)
+    got = GradientStatistics(model, trainable_parameters(model), OBJECTIVE, Statistic.SQUARE)
     got.add(_batch(ids))
     exact_model = copy.deepcopy(model).double()
     exact = {name: torch.zeros_like(p) for name, p in exact_model.named_parameters()}
     parameters = trainable_parameters(exact_model)
-    add_by_example(exact, parameters, exact_model, _batch(ids), OBJECTIVE, Statistic.SQUARE)
+    add_one_by_one(exact, parameters, exact_model, _batch(ids), OBJECTIVE, Statistic.SQUARE)
     errors = [(got.accumulators[name] - total).abs().max() / total.max() for name, total in exact.items()]
     return max(error.item() for error in errors)
 

@@ -22,9 +22,9 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from ewc_hf import Consolidation, Coupling
-from ewc_hf.arguments import parse_arguments
-from ewc_hf.coupling import CoupledPenalty
-from ewc_hf.params import LocalParameters
+from ewc_hf.cli import parse_arguments
+from ewc_hf.engines import LocalParameters
+from ewc_hf.penalty import CoupledPenalty, Diagonal
 
 STEP, COPY, AUTOGRAD = "training step", "plain copy", "autograd penalty"
 LAMBDA, LEARNING_RATE = 30.0, 5e-4
@@ -106,11 +106,12 @@ def _contenders(args: BenchmarkArguments) -> tuple[dict[str, Callable[[], Any]],
     )
     ids = torch.randint(args.vocab_size, (args.batch_size, args.length), device=device)
     source, target = (torch.zeros(sum(p.numel() for p in parameters.values()), device=device) for _ in range(2))
-    coupled = partial(
-        CoupledPenalty, consolidation, LocalParameters(model, optimizer), ewc_lambda=LAMBDA, alphas=[LEARNING_RATE]
-    )
+    stepped = LocalParameters(model, optimizer)
+    terms = {fused: [Diagonal(consolidation, stepped, fused=fused)] for fused in (False, True)}
     penalties = {
-        (coupling, fused): coupled(coupling=coupling, fused=fused) for fused in (False, True) for coupling in Coupling
+        (coupling, fused): CoupledPenalty(terms[fused], stepped, coupling, LAMBDA, [LEARNING_RATE])
+        for fused in (False, True)
+        for coupling in Coupling
     }
 
     def step() -> None:

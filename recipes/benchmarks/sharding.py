@@ -19,13 +19,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, de
 from transformers.distributed import DistributedConfig
 
 from ewc_hf import EWCConfig, EWCTrainer, l2_to_start
-from ewc_hf.arguments import parse_arguments
+from ewc_hf.cli import parse_arguments
 from ewc_hf.config import StateDtype
-from ewc_hf.memory import peak_memory_bytes, reset_peak_memory
-from ewc_hf.model_sizes import model_sizes
-from ewc_hf.plan import Engine, Precision, plan
-from ewc_hf.processes import launched, num_processes, process_index
-from ewc_hf.report import markdown_table
+from ewc_hf.engines import launched, num_processes, peak_memory_bytes, process_index, reset_peak_memory
+from ewc_hf.plan import Engine, Precision, model_sizes, plan
+from ewc_hf.storage import markdown_table
 
 
 @dataclass

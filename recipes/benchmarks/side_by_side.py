@@ -16,7 +16,7 @@ from accelerate.utils import get_gpu_info
 from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
 
-from ewc_hf.files import replaced, write_json
+from ewc_hf.storage import replaced, write_json
 
 
 def interleaved(contenders: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 1) -> dict[str, list[float]]:

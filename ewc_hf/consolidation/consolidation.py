@@ -1,0 +1,253 @@
+"""What is stored beside a checkpoint: importance, the anchor or where it is, and metadata."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import transformers
+
+from ..engines import all_agree, divided, is_sharded, local_part, num_processes, part_of, process_index, sharded_like
+from ..storage import Tensors, fingerprint, index_path, remove_stale_shards, replaced, write_json, write_shards
+from ..version import __version__
+from .anchor import HERE, find_in_checkpoint, reference_to, same_weights
+from .stored import (
+    ANCHOR,
+    CONFIG_NAME,
+    FORMAT_VERSION,
+    IMPORTANCE,
+    StoredConsolidation,
+    checked_fingerprint,
+    require_same_shapes,
+    require_valid,
+)
+
+NATS_PER_TOKEN = "nats per token"
+"""The unit of Fisher importance, in which `1/2 sum Omega (w - w*)^2` predicts forgetting."""
+
+
+@dataclass(eq=False, repr=False)
+class Consolidation:
+    """What a model has to remember: how important each weight is, and the value to stay near.
+
+    Attributes:
+        importance: Omega, one non-negative number a weight, by parameter name as in `model.named_parameters()`.
+        anchor: `w*`, the weights after pretraining, by the same names.
+        metadata: method, label source, unit, examples, tokens, the anchor's source and fingerprint, versions and the
+            tasks so far; plain JSON values.
+        anchor_is_borrowed: whether the anchor still is the model's own weights, as after an estimate, and not a copy.
+
+    Raises:
+        ValueError: names or shapes of importance and anchor differ, or a value is NaN, infinite or, in the
+            importance, negative; or there is no parameter.
+    """
+
+    importance: Tensors
+    anchor: Tensors
+    metadata: dict[str, Any]
+    anchor_is_borrowed: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the tensors; a NaN here would otherwise surface as a silent NaN loss."""
+        if not self.importance:
+            raise ValueError("expected the importance of at least one parameter, got none; estimate it again")
+        require_same_shapes(self.importance, self.anchor, "importance", "anchor")
+
+        def check(_: int) -> None:
+            for kind, tensors in (("importance", self.importance), ("anchor", self.anchor)):
+                for name, tensor in tensors.items():
+                    require_valid(local_part(tensor), kind, name)
+
+        divided(range(num_processes() if self._is_sharded else 1), check, self._is_sharded)
+
+    @property
+    def _is_sharded(self) -> bool:
+        return any(is_sharded(tensor) for tensor in self.importance.values())
+
+    @classmethod
+    def create(
+        cls,
+        importance: Tensors,
+        anchor: Tensors,
+        *,
+        method: str,
+        unit: str,
+        num_examples: int,
+        num_tokens: int,
+        paths: Mapping[str, str] | None = None,
+        anchor_is_borrowed: bool = False,
+        **details: Any,
+    ) -> Consolidation:
+        """Make the consolidation of one task, with fingerprints and versions.
+
+        Args:
+            importance: Omega by parameter name.
+            anchor: the weights by the same names.
+            method: the estimator's name.
+            unit: what 1/2 sum Omega (w-w*)^2 is measured in.
+            num_examples: examples that were read.
+            num_tokens: label tokens among them.
+            paths: how each parameter's importance was computed.
+            anchor_is_borrowed: whether the anchor is the model's own weights.
+            details: whatever else tells how the importance came about.
+        """
+        task = {"method": method, **details, "num_examples": num_examples, "num_tokens": num_tokens, "weight": 1.0}
+        metadata = {
+            "format_version": FORMAT_VERSION,
+            "method": method,
+            **details,
+            "unit": unit,
+            "num_examples": num_examples,
+            "num_tokens": num_tokens,
+            "paths": dict(paths or {}),
+            "importance_fingerprint": fingerprint(importance),
+            "anchor": {"source": None, "revision": None, "fingerprint": fingerprint(anchor)},
+            "tasks": [task],
+            "versions": {
+                "ewc_hf": __version__,
+                "torch": str(torch.__version__),
+                "transformers": transformers.__version__,
+            },
+        }
+        return cls(importance, anchor, metadata, anchor_is_borrowed)
+
+    def own_anchor(self) -> None:
+        """Copy an anchor that is the model's own weights, before they are trained.
+
+        Raises:
+            ValueError: the weights have moved since the importance was estimated.
+        """
+        if self.anchor_is_borrowed:
+            self._require_unmoved_anchor()
+            self.anchor = {name: weight.clone() for name, weight in self.anchor.items()}
+            self.anchor_is_borrowed = False
+
+    def _require_unmoved_anchor(self) -> None:
+        if self.anchor_is_borrowed and fingerprint(self.anchor) != self.metadata["anchor"]["fingerprint"]:
+            raise ValueError(
+                "expected the weights that the importance was estimated on, got weights that have moved since; call "
+                "`consolidation.own_anchor()` or `save_pretrained` before the model is trained"
+            )
+
+    def merge(self, new: Consolidation, decay: float = 1.0) -> Consolidation:
+        """Return `decay * self + new`, anchored where `new` is: EWC over several tasks, online EWC for decay < 1.
+
+        Args:
+            new: the consolidation of the task learned last, of the same model and method.
+            decay: how much of the older importance is kept, from 0 to 1.
+
+        Raises:
+            ValueError: decay outside [0, 1], or another method, unit, parameter name or shape.
+
+        Reference: Schwarz et al. 2018, "Progress & Compress", eq. 9 (online EWC).
+        """
+        if not 0 <= decay <= 1:
+            raise ValueError(f"expected 0 <= decay <= 1, got {decay}")
+        for key in ("method", "unit"):
+            if self.metadata[key] != new.metadata[key]:
+                raise ValueError(
+                    f"expected importances of the same {key}, got '{self.metadata[key]}' and '{new.metadata[key]}'; "
+                    "estimate both in the same way"
+                )
+        require_same_shapes(self.importance, new.importance, "older importance", "newer importance")
+        importance = {}
+        for name, omega in new.importance.items():
+            local = local_part(omega)
+            older = part_of(omega).of(self.importance[name]).to(local)
+            importance[name] = sharded_like(omega, decay * older + local)
+        tasks = [{**task, "weight": decay * task["weight"]} for task in self.metadata["tasks"]]
+        metadata = {
+            **new.metadata,
+            "num_examples": self.metadata["num_examples"] + new.metadata["num_examples"],
+            "num_tokens": self.metadata["num_tokens"] + new.metadata["num_tokens"],
+            "importance_fingerprint": fingerprint(importance),
+            "tasks": tasks + new.metadata["tasks"],
+        }
+        return Consolidation(importance, new.anchor, metadata, new.anchor_is_borrowed)
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        anchor_source: str | os.PathLike[str] | None = None,
+        anchor_revision: str | None = None,
+        max_shard_size: int | str = "5GB",
+    ) -> None:
+        """Write the importance, the metadata and, where no checkpoint holds it already, the anchor.
+
+        In several processes the first one writes. Of a sharded consolidation all have to call this, and all return
+        when the files are there; of a whole one each may, and only the first one knows that they are.
+
+        All files appear under temporary names first; `ewc_config.json` is renamed last. `AutoModel.from_pretrained`
+        ignores them all, so the folder may be a model's.
+
+        Args:
+            folder: made where it is missing.
+            anchor_source: a checkpoint (folder or Hub id) that holds the anchor, to refer to instead of storing it.
+                By default `folder` itself where its `model.safetensors` is the anchor, else the anchor is stored.
+            anchor_revision: the revision of a Hub id.
+            max_shard_size: bytes, or a string like "5GB".
+
+        Raises:
+            ValueError: `anchor_source` does not hold the anchor, or the anchor is the model's own weights, which have
+                moved since the importance was estimated.
+        """
+        self._require_unmoved_anchor()
+        folder, collective = Path(folder), self._is_sharded
+        if collective:
+            dist.barrier()  # the first process may be writing the checkpoint
+        source = HERE if anchor_source is None else reference_to(anchor_source, folder)
+        found = find_in_checkpoint(folder, source, anchor_revision, list(self.anchor))
+        everywhere = all_agree(found is not None, collective)
+        checkpoint = found if found is not None and everywhere and same_weights(found, self.anchor) else None
+        if anchor_source is not None and checkpoint is None:
+            raise ValueError(
+                f"expected a checkpoint that holds the anchor, got '{anchor_source}' with other weights or names; "
+                "leave `anchor_source` out to store the anchor itself"
+            )
+        if checkpoint is None:
+            source, digest = ANCHOR, fingerprint(self.anchor)
+        else:
+            digest = checked_fingerprint(checkpoint, "anchor", collective)
+        anchor = {"source": source, "revision": anchor_revision, "fingerprint": digest}
+        writes = process_index() == 0
+        if writes:
+            folder.mkdir(parents=True, exist_ok=True)
+        if writes or collective:
+            with ExitStack() as stack:
+                config = stack.enter_context(replaced(folder / CONFIG_NAME)) if writes else None
+                write_shards(stack, folder, IMPORTANCE, self.importance, max_shard_size)
+                if checkpoint is None:
+                    write_shards(stack, folder, ANCHOR, self.anchor, max_shard_size)
+                if config is not None:
+                    write_json(config, {**self.metadata, "anchor": anchor})
+        if writes:
+            if checkpoint is not None:
+                index_path(folder, ANCHOR).unlink(missing_ok=True)
+            remove_stale_shards(folder, IMPORTANCE)
+            remove_stale_shards(folder, ANCHOR)
+        if collective:
+            dist.barrier()
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], revision: str | None = None) -> Consolidation:
+        """Read a consolidation and its anchor; only safetensors and JSON are read.
+
+        Args:
+            source: a folder that `save_pretrained` wrote, or a Hub id.
+            revision: of a Hub id: a branch, tag or commit.
+
+        Raises:
+            ValueError: a file is missing, truncated, changed or of another format, an index names a path outside its
+                folder, the anchor's fingerprint is not the one recorded, or a number is NaN, infinite or negative.
+        """
+        stored = StoredConsolidation.open(source, revision)
+        importance = {name: tensor[...] for name, tensor in stored.importance.items()}
+        anchor = {name: tensor[...] for name, tensor in stored.anchor.items()}
+        return cls(importance, anchor, stored.metadata)

@@ -1,0 +1,145 @@
+"""A consolidation on disk, of which each process reads the parts that it needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..engines import Rows, divided, row_blocks
+from ..storage import StoredTensors, digest, fingerprint_of, local_folder, open_shards, read_json, verify_shards
+from .anchor import HERE, find_in_checkpoint
+
+CONFIG_NAME = "ewc_config.json"
+IMPORTANCE, ANCHOR = "ewc_importance", "ewc_anchor"
+FORMAT_VERSION = 2
+_REQUIRED = {"method", "unit", "num_examples", "num_tokens", "importance_fingerprint", "tasks"}
+
+
+@dataclass(frozen=True)
+class StoredConsolidation:
+    """What a model has to remember, as `Consolidation`, left on disk until its rows are asked for.
+
+    Attributes:
+        importance: Omega by parameter name.
+        anchor: `w*` by the same names.
+        metadata: as `Consolidation`'s.
+    """
+
+    importance: StoredTensors
+    anchor: StoredTensors
+    metadata: dict[str, Any]
+
+    @classmethod
+    def open(
+        cls, source: str | os.PathLike[str], revision: str | None = None, collective: bool = False
+    ) -> StoredConsolidation:
+        """Find a consolidation and its anchor, and check every byte of both, a block at a time.
+
+        Args:
+            source: a folder that `Consolidation.save_pretrained` wrote, or a Hub id.
+            revision: of a Hub id: a branch, tag or commit.
+            collective: whether all processes call this and share the checking.
+
+        Raises:
+            ValueError: a file is missing, truncated, changed or of another format, an index names a path outside its
+                folder, names or shapes of importance and anchor differ, the anchor's fingerprint is not the one
+                recorded, or a number is NaN, infinite or, in the importance, negative.
+        """
+        folder = local_folder(source, revision, ["ewc_*", "model*.safetensors", "model.safetensors.index.json"])
+        metadata = _read_metadata(folder / CONFIG_NAME)
+        recorded = metadata["anchor"]
+        verify_shards(folder, IMPORTANCE, collective)
+        importance = open_shards(folder, IMPORTANCE)
+        if recorded["source"] == ANCHOR:
+            verify_shards(folder, ANCHOR, collective)
+            anchor: StoredTensors | None = open_shards(folder, ANCHOR)
+        else:
+            anchor = find_in_checkpoint(folder, recorded["source"], recorded.get("revision"), list(importance))
+        if anchor is not None:
+            require_same_shapes(importance, anchor, "importance", "anchor")
+        if anchor is None or checked_fingerprint(anchor, "anchor", collective) != recorded["fingerprint"]:
+            raise ValueError(
+                f"expected the anchor with fingerprint {recorded['fingerprint']} in '{recorded['source']}' (seen from "
+                f"'{folder}'), got other weights; put the checkpoint back that the importance was estimated on, or "
+                "estimate it again"
+            )
+        if checked_fingerprint(importance, "importance", collective) != metadata["importance_fingerprint"]:
+            raise ValueError(
+                f"expected the importance of fingerprint {metadata['importance_fingerprint']} in '{folder}', "
+                "got another; its shards and its config were not saved collective: copy or estimate it again"
+            )
+        if recorded["source"] in (HERE, ANCHOR):
+            metadata["anchor"] = {**recorded, "source": str(source), "revision": revision}
+        return cls(importance, anchor, metadata)
+
+
+def checked_fingerprint(tensors: StoredTensors, kind: str, collective: bool) -> str:
+    """Return the fingerprint of stored tensors, after all their numbers were found valid.
+
+    Args:
+        tensors: by name.
+        kind: "importance" or "anchor".
+        collective: whether all processes call this and share the work.
+    """
+    names = list(tensors)
+
+    def check(name: str) -> str:
+        return digest(tensors[name], (require_valid(block, kind, name) for block in row_blocks(tensors[name])))
+
+    return fingerprint_of(dict(zip(names, divided(names, check, collective), strict=True)))
+
+
+def require_valid(numbers: Tensor, kind: str, name: str) -> Tensor:
+    """Return the numbers if all are finite and, of an importance, none is negative.
+
+    Raises:
+        ValueError: one is not; a NaN would otherwise surface as a silent NaN loss.
+    """
+    if not torch.isfinite(numbers).all():
+        raise ValueError(f"expected finite numbers, got NaN or Inf in the {kind} of '{name}'; estimate it again")
+    if kind == "importance" and (numbers < 0).any():
+        raise ValueError(f"expected importance >= 0, got {numbers.min().item():g} in '{name}'; clamp it at zero")
+    return numbers
+
+
+def require_same_shapes(a: Mapping[str, Rows], b: Mapping[str, Rows], name_of_a: str, name_of_b: str) -> None:
+    """Check that two sets of tensors belong to the same model.
+
+    Raises:
+        ValueError: a name is in one of them only, or a shape differs.
+    """
+    if lone := sorted(a.keys() ^ b.keys()):
+        raise ValueError(
+            f"expected the same parameters in {name_of_a} and {name_of_b}, got {len(lone)} in only one of them, "
+            f"such as '{lone[0]}'; estimate both on the same model"
+        )
+    for name in a:
+        if a[name].shape != b[name].shape:
+            raise ValueError(
+                f"expected the same shape of '{name}' in {name_of_a} and {name_of_b}, got {tuple(a[name].shape)} and "
+                f"{tuple(b[name].shape)}; estimate both on the same model"
+            )
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    metadata = read_json(path)
+    if not isinstance(metadata, dict) or metadata.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"expected format version {FORMAT_VERSION} in '{path}', got another; "
+            "install the version of ewc_hf that wrote it, or estimate the importance again"
+        )
+    if missing := sorted(_REQUIRED - metadata.keys()):
+        raise ValueError(f"expected the keys {missing} in '{path}', got a file without; estimate the importance again")
+    anchor = metadata.get("anchor")
+    if not isinstance(anchor, dict) or not isinstance(anchor.get("source"), str) or "fingerprint" not in anchor:
+        raise ValueError(
+            f"expected 'anchor' with 'source' and 'fingerprint' in '{path}', got {anchor}; "
+            "estimate the importance again"
+        )
+    return metadata

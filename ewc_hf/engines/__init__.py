@@ -1,0 +1,57 @@
+"""Where are the numbers of a parameter in this process?"""
+
+from .choose import require_engine, stepped_parameters
+from .chunks import chunks, displacement
+from .memory import peak_memory_bytes, reset_peak_memory
+from .modes import evaluating, in_full_precision, without_cache
+from .parameters import (
+    LocalParameter,
+    LocalParameters,
+    SteppedParameters,
+    are_sharded,
+    named_parameters,
+    trainable_parameters,
+    unwrap,
+    whole_shape,
+)
+from .placement import place
+from .processes import add_up, all_agree, all_reduce, divided, launched, num_processes, process_index, united
+from .sharding import Rows, Sharding, device_of, is_sharded, local_part, part_of, replicas_of, row_blocks, sharded_like
+
+__all__ = [
+    "LocalParameter",
+    "LocalParameters",
+    "Rows",
+    "Sharding",
+    "SteppedParameters",
+    "add_up",
+    "all_agree",
+    "all_reduce",
+    "are_sharded",
+    "chunks",
+    "device_of",
+    "displacement",
+    "divided",
+    "evaluating",
+    "in_full_precision",
+    "is_sharded",
+    "launched",
+    "local_part",
+    "named_parameters",
+    "num_processes",
+    "part_of",
+    "peak_memory_bytes",
+    "place",
+    "process_index",
+    "replicas_of",
+    "require_engine",
+    "reset_peak_memory",
+    "row_blocks",
+    "sharded_like",
+    "stepped_parameters",
+    "trainable_parameters",
+    "united",
+    "unwrap",
+    "whole_shape",
+    "without_cache",
+]

@@ -1,0 +1,10 @@
+"""How well does a model predict?"""
+
+from .perplexity import PerplexityResult, evaluate_perplexity
+from .retention import RetentionMixin
+
+__all__ = [
+    "PerplexityResult",
+    "RetentionMixin",
+    "evaluate_perplexity",
+]

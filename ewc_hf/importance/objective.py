@@ -1,0 +1,23 @@
+"""Running a model for what an objective differentiates."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..data import Batch
+
+
+def logits_of(model: nn.Module, batch: Batch) -> Tensor:
+    """Run a model on a batch without its labels, so that it computes no loss of its own.
+
+    Raises:
+        ValueError: the logits do not have one row a label.
+    """
+    output = model(**batch.inputs)
+    logits = output if isinstance(output, Tensor) else output.logits
+    if logits.shape[:-1] != batch.labels.shape:
+        raise ValueError(
+            f"expected logits with one row for each of {tuple(batch.labels.shape)} labels, got logits of shape "
+            f"{tuple(logits.shape)}; give each predicted position or example one integer label"
+        )
+    return logits

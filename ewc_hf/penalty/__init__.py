@@ -1,0 +1,12 @@
+"""How are the weights held?"""
+
+from .coupling import CoupledPenalty, Coupling
+from .diagonal import Diagonal
+from .protected import require_matching_model
+
+__all__ = [
+    "CoupledPenalty",
+    "Coupling",
+    "Diagonal",
+    "require_matching_model",
+]

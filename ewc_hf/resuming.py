@@ -1,0 +1,133 @@
+"""Going on from a run's last complete checkpoint, also where the run was killed while it saved one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
+
+from .engines import process_index
+from .importance import SynapticIntelligence
+from .storage import read_json
+
+if TYPE_CHECKING:
+    from transformers import Trainer as _SomeTrainer
+else:
+    _SomeTrainer = object
+
+logger = logging.get_logger(__name__)
+_NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
+
+
+class ResumingMixin(_SomeTrainer):
+    """Makes the checkpoints of a `Trainer` class that comes after it complete or not there.
+
+    It overrides:
+        `train`, since `resume_from_checkpoint=True` has to pass over a checkpoint that was being saved at a kill;
+        `_save_checkpoint` and `_save_rng_state`, so that a checkpoint is complete no sooner than all of it is there.
+    """
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as usual; `resume_from_checkpoint=True` goes on from the last checkpoint that is complete.
+
+        Raises:
+            ValueError: no checkpoint in `output_dir` is complete.
+        """
+        if resume_from_checkpoint is True:
+            folder = Path(self.args.output_dir)
+            also = [SynapticIntelligence.state_name] if self._synaptics() else []
+            resume_from_checkpoint = last_complete_checkpoint(folder, also)
+            if resume_from_checkpoint is None:
+                raise ValueError(
+                    f"expected a complete checkpoint in '{folder}', got none; leave out `resume_from_checkpoint`"
+                )
+            if self.args.should_save and (self.args.save_total_limit or 0) > 0:
+                remove_half_written(folder, later_than=resume_from_checkpoint)
+        for synaptic in self._synaptics():
+            path = resume_from_checkpoint if isinstance(resume_from_checkpoint, str | os.PathLike) else None
+            synaptic.checkpoint = None if path is None else Path(path)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save as usual, after the sums of Synaptic Intelligence; an older checkpoint there is complete no more."""
+        checkpoint = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
+        if not self.args.save_only_model:
+            for synaptic in self._synaptics():
+                synaptic.save(checkpoint, self.state.global_step)
+        super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Save as usual, and wait: the first process is about to declare the checkpoint complete."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
+    def _synaptics(self) -> list[SynapticIntelligence]:
+        """Return the callbacks that accrue Synaptic Intelligence, the trainer's own and any given to it."""
+        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, SynapticIntelligence)]
+
+
+def last_complete_checkpoint(folder: Path, also: Sequence[str] = ()) -> str | None:
+    """Find the checkpoint of the highest step that can be resumed from; a warning names later ones, half-written.
+
+    `Trainer` writes `trainer_state.json` last and in place, so a checkpoint is complete when that file is whole JSON.
+    Nothing but the folder is read: every process of a run that shares it finds the same.
+
+    Args:
+        folder: the run's output folder.
+        also: names of files that a complete checkpoint has to hold besides.
+
+    Returns:
+        The checkpoint's path, or None where no checkpoint is complete.
+    """
+    skipped: list[str] = []
+    found = None
+    for checkpoint in _latest_first(folder):
+        if _is_saved(checkpoint) and all((checkpoint / name).is_file() for name in also):
+            found = str(checkpoint)
+            break
+        skipped.append(checkpoint.name)
+    if skipped and process_index() == 0:
+        logger.warning(f"Skipped checkpoints in '{folder}' that are not complete: {', '.join(skipped)}")
+    return found
+
+
+def remove_half_written(folder: Path, later_than: str) -> None:
+    """Remove checkpoints of later steps than `later_than` that were not saved to their end.
+
+    `Trainer` overwrites one when it reaches that step again. Until then, where the file system keeps no modification
+    times, `save_total_limit` takes the highest step for the latest save: it would keep the half-written checkpoint
+    and remove a complete one of a step before it, which may be the only one.
+    """
+    for checkpoint in _latest_first(folder):
+        if _step(checkpoint) > _step(Path(later_than)) and not _is_saved(checkpoint):
+            logger.warning(f"Removing '{checkpoint}', which was not saved to its end")
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _latest_first(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    checkpoints = (path for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(checkpoints, key=_step, reverse=True)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _is_saved(checkpoint: Path) -> bool:
+    try:
+        read_json(checkpoint / TRAINER_STATE_NAME)
+    except (ValueError, FileNotFoundError):  # the latter when the main process removes it at this moment
+        return False
+    return True

@@ -1,0 +1,37 @@
+"""How do tensors lie on disk?"""
+
+from .files import read_json, replaced, write_json
+from .fingerprint import digest, fingerprint, fingerprint_of
+from .hub import local_folder
+from .markdown import markdown_table
+from .shards import (
+    StoredTensors,
+    Tensors,
+    index_path,
+    open_checkpoint,
+    open_shards,
+    remove_stale_shards,
+    verify_shards,
+    write_shards,
+)
+from .tensor_file import open_safetensors
+
+__all__ = [
+    "StoredTensors",
+    "Tensors",
+    "digest",
+    "fingerprint",
+    "fingerprint_of",
+    "index_path",
+    "local_folder",
+    "markdown_table",
+    "open_checkpoint",
+    "open_safetensors",
+    "open_shards",
+    "read_json",
+    "remove_stale_shards",
+    "replaced",
+    "verify_shards",
+    "write_json",
+    "write_shards",
+]

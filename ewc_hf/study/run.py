@@ -1,0 +1,175 @@
+"""The forgetting study: fine-tune in several settings over several seeds, measure both texts, write the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    default_data_collator,
+)
+
+from ..config import EWCConfig
+from ..consolidation import CONFIG_NAME, Consolidation
+from ..engines import peak_memory_bytes, reset_peak_memory
+from ..evaluation import PerplexityResult, evaluate_perplexity
+from ..importance import estimate_importance, l2_to_start
+from ..storage import read_json, replaced, write_json
+from ..trainer import EWCTrainer
+from .protocol import Measurement, StudyData, require_same_protocol
+from .records import PLAIN, PRETRAINED, RunRecord, with_forgetting
+from .report import write_report
+from .settings import L2, Setting
+
+
+def run_study(
+    model: str,
+    data: StudyData,
+    settings: Sequence[Setting],
+    seeds: Sequence[int],
+    training: EWCConfig,
+    measurement: Measurement,
+) -> list[RunRecord]:
+    """Fine-tune the model in every setting with every seed, and write `report.json`, `.md` and `.png`.
+
+    Runs that an earlier call finished in the same folder are not run again.
+
+    Args:
+        model: the pretrained checkpoint, a folder or Hub id.
+        data: pretraining text for the importance, dialogs to learn, and held-out documents of both.
+        settings: what is compared, from `parse_settings`.
+        seeds: each setting is run once with each; they set the order of the data and dropout.
+        training: everything else about the training; `output_dir` is the study's folder.
+        measurement: how importance and perplexity are measured.
+
+    Returns:
+        One record a run, the pretrained model first.
+
+    Raises:
+        ValueError: the folder holds a study with another protocol, or a seed comes twice.
+    """
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
+    folder = Path(training.output_dir)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    require_same_protocol(folder, _load(model, training), data, training, measurement)
+    importance = folder / "importance"
+    for method in dict.fromkeys(setting.method for setting in settings if setting.method != PLAIN):
+        if not (importance / method / CONFIG_NAME).is_file():
+            _estimate(method, _load(model, training), data, training, measurement).save_pretrained(importance / method)
+    runs: list[tuple[Setting, int | None]] = [(Setting(PRETRAINED), None)]
+    runs += [(setting, seed) for seed in seeds for setting in settings]
+    records = []
+    for setting, seed in tqdm(runs, desc="forgetting study", unit="run"):
+        path = folder / "runs" / f"{setting.name}{'' if seed is None else f'-seed{seed}'}.json"
+        if path.is_file():
+            record = RunRecord(**read_json(path))
+        else:
+            consolidation = importance / setting.method if setting.ewc_lambda > 0 else None
+            record = _run(model, tokenizer, data, setting, seed, consolidation, training, measurement)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replaced(path) as temporary:
+                write_json(temporary, dataclasses.asdict(record))
+        records.append(record)
+        tqdm.write(
+            f"{record.name:24} seed {seed}: dialog {record.dialog_perplexity:8.2f}  book {record.book_perplexity:8.2f}"
+        )
+    records = with_forgetting(records)
+    write_report(records, folder)
+    return records
+
+
+def _run(
+    model: str,
+    tokenizer: PreTrainedTokenizerBase,
+    data: StudyData,
+    setting: Setting,
+    seed: int | None,
+    consolidation: Path | None,
+    training: EWCConfig,
+    measurement: Measurement,
+) -> RunRecord:
+    """Fine-tune once (not at all where there is no seed) and measure."""
+    gc.collect()
+    reset_peak_memory()
+    start = time.perf_counter()
+    tuned = _load(model, training)
+    if seed is not None:
+        args = dataclasses.replace(
+            training,  # type: ignore[call-arg]
+            seed=seed,
+            save_strategy="no",
+            ewc_lambda=setting.ewc_lambda,
+            ewc_coupling=setting.coupling or training.ewc_coupling,
+            disable_tqdm=True,
+        )
+        EWCTrainer(
+            model=tuned,
+            args=args,
+            consolidation=consolidation,
+            train_dataset=data.task_examples,
+            data_collator=default_data_collator,
+        ).train()
+    seconds, peak = time.perf_counter() - start, peak_memory_bytes()
+    dialogs = _perplexity(tuned, tokenizer, data.task_texts, training, measurement)
+    books = _perplexity(tuned, tokenizer, data.retention_texts, training, measurement)
+    return RunRecord(
+        name=setting.name,
+        method=setting.method,
+        coupling=setting.coupling,
+        ewc_lambda=setting.ewc_lambda,
+        seed=seed,
+        dialog_nll=dialogs.nll,
+        dialog_perplexity=dialogs.perplexity,
+        book_nll=books.nll,
+        book_perplexity=books.perplexity,
+        seconds=seconds,
+        peak_memory_bytes=peak,
+    )
+
+
+def _load(model: str, training: EWCConfig) -> PreTrainedModel:
+    """Load a checkpoint in float32, in which small pulls do not round away; `bf16=True` still computes in bfloat16."""
+    return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).to(training.device)
+
+
+def _estimate(
+    method: str, model: PreTrainedModel, data: StudyData, training: EWCConfig, measurement: Measurement
+) -> Consolidation:
+    if method == L2:
+        return l2_to_start(model)
+    return estimate_importance(
+        model,
+        data.retention_examples,
+        method,
+        num_examples=measurement.num_examples,
+        progress=not training.disable_tqdm,
+    )
+
+
+def _perplexity(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    training: EWCConfig,
+    measurement: Measurement,
+) -> PerplexityResult:
+    return evaluate_perplexity(
+        model,
+        tokenizer,
+        texts,
+        measurement.stride,
+        window=measurement.window,
+        max_document_tokens=measurement.max_document_tokens,
+        batch_size=training.per_device_eval_batch_size,
+        progress=False,
+    )
