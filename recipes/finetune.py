@@ -1,7 +1,7 @@
-"""Fine-tune a language model on dialogs, plainly or held by the penalty, and report both perplexities.
+"""Fine-tune a language model on dialogs or text, plainly or held by the penalty, and report both perplexities.
 
-accelerate launch recipes/finetune.py --model gpt2 --consolidation out/gpt2-ewc --dialogs dialogs.parquet \
-    --dialogs_test dialogs_test.parquet --retention_test books_test.parquet \
+accelerate launch recipes/finetune.py --model gpt2 --consolidation out/gpt2-ewc --task dialogs.parquet \
+    --task_test dialogs_test.parquet --retention_test books_test.parquet \
     --max_steps 200 --learning_rate 5e-4 --output_dir out/tuned
 
 `--ewc_lambda 0`, or no consolidation, is plain fine-tuning. A YAML file gives defaults: `--config FILE.yaml`.
@@ -22,16 +22,17 @@ from ewc_hf.data import document_texts, load_texts, pack
 
 @dataclass
 class FinetuneArguments:
-    """Which model learns which dialogs, and what it must not forget."""
+    """Which model learns what, and what it must not forget."""
 
     model: str = field(metadata={"help": "Pretrained checkpoint: a folder or a Hub id."})
-    dialogs: str = field(metadata={"help": "Dialogs or text to learn: a file, a folder or a Hub dataset."})
+    task: str = field(metadata={"help": "Dialogs or text to learn: a file, a folder or a Hub dataset."})
     consolidation: str | None = field(default=None, metadata={"help": "What to remember: a folder or a Hub id."})
-    dialogs_test: str | None = field(default=None, metadata={"help": "Held-out dialogs for `eval_loss`."})
+    task_test: str | None = field(default=None, metadata={"help": "Held-out text of the task, for `eval_loss`."})
     retention_test: str | None = field(
-        default=None, metadata={"help": "Held-out text for `eval_books_perplexity`; needs dialogs_test."}
+        default=None, metadata={"help": "Held-out old text, for `eval_retention_perplexity`; needs task_test."}
     )
-    dialogs_column: str | None = field(default=None, metadata={"help": "Column of the dialogs."})
+    retention_name: str = field(default="retention", metadata={"help": "What `eval_{name}_perplexity` calls it."})
+    task_column: str | None = field(default=None, metadata={"help": "Column of the task's text or dialogs."})
     retention_column: str | None = field(default=None, metadata={"help": "Column of the held-out text."})
     learn_from: str | None = field(default=None, metadata={"help": "Speaker or role whose words are learned."})
     block_size: int = field(default=128, metadata={"help": "Tokens an example."})
@@ -42,23 +43,23 @@ class FinetuneArguments:
 def main() -> None:
     """Fine-tune, evaluate and save."""
     args, training = parse_arguments(FinetuneArguments, EWCConfig, description=__doc__)
-    if args.retention_test is not None and args.dialogs_test is None:
-        raise ValueError("expected dialogs_test beside retention_test, got None; both are read in one evaluation")
+    if args.retention_test is not None and args.task_test is None:
+        raise ValueError("expected task_test beside retention_test, got None; both are read in one evaluation")
 
-    # 1. The model and packed dialogs.
+    # 1. The model, and packed blocks to learn.
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
-    how = {"column": args.dialogs_column, "learn_from": args.learn_from}
-    dialogs = pack(load_texts(args.dialogs), tokenizer, args.block_size, **how)
+    how = {"column": args.task_column, "learn_from": args.learn_from}
+    task = pack(load_texts(args.task), tokenizer, args.block_size, **how)
 
-    # 2. Held-out dialogs and text, for `trainer.evaluate()`.
+    # 2. Held-out text of both kinds, for `trainer.evaluate()`.
     held_out, retention_texts = None, {}
-    if args.dialogs_test is not None:
-        texts = load_texts(args.dialogs_test, split="test", max_documents=args.max_test_documents)
+    if args.task_test is not None:
+        texts = load_texts(args.task_test, split="test", max_documents=args.max_test_documents)
         held_out = pack(texts, tokenizer, args.block_size, **how)
     if args.retention_test is not None:
         texts = load_texts(args.retention_test, split="test", max_documents=args.max_test_documents)
-        retention_texts["books"] = document_texts(texts, args.retention_column)
+        retention_texts[args.retention_name] = document_texts(texts, args.retention_column)
 
     # 3. Training: the penalty acts where there is a consolidation and lambda is not 0.
     trainer = EWCTrainer(
@@ -66,7 +67,7 @@ def main() -> None:
         args=training,
         consolidation=args.consolidation,
         retention_texts=retention_texts,
-        train_dataset=dialogs,
+        train_dataset=task,
         eval_dataset=held_out,
         data_collator=default_data_collator,
         processing_class=tokenizer,

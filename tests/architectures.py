@@ -53,6 +53,11 @@ def t5(tied=True):
     return perturbed(hf.T5ForConditionalGeneration(config))
 
 
+def bert(head):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    return head(hf.BertConfig(vocab_size=40, max_position_embeddings=32, **sizes))
+
+
 class MLP(nn.Module):
     """The paper's fully connected network, smaller."""
 

@@ -1,5 +1,8 @@
 """Tiny float64 models and data sets, all of them seeded."""
 
+from importlib import import_module
+
+import datasets
 import pytest
 import torch
 from hypothesis import settings
@@ -8,6 +11,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from ewc_hf import Consolidation
 
 VOCAB, LENGTH = 40, 9
+
+pytest.register_assert_rewrite("assertions")
 
 settings.register_profile("reproducible", deadline=None, derandomize=True, database=None, max_examples=100)
 settings.load_profile("reproducible")
@@ -70,6 +75,28 @@ def ragged():
 def dataset(request):
     """One of the data sets above, by name: `parametrize("dataset", [...], indirect=True)`."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def datasets_cache(tmp_path, monkeypatch):
+    """What `datasets` reads and maps is kept for one test."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """How many numbers a chunk has: small tensors are larger than one, and the last chunk is a short one."""
+    module, size = import_module("ewc_hf.engines.chunks"), 4  # the package's attribute of this name is the function
+    monkeypatch.setattr(module, "_CHUNK", size)
+    return size
+
+
+@pytest.fixture
+def checkpoint(tmp_path, model):
+    """A folder that holds the model."""
+    folder = tmp_path / "checkpoint"
+    model.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from transformers import TrainingArguments
 
 from ewc_hf import Coupling, EWCConfig, EWCFields
 from ewc_hf.config import StateDtype
+from ewc_hf.importance import Method
 
 
 def config(**options):
@@ -47,7 +48,7 @@ def test_a_coupling_is_given_by_name_or_member(given):
 def test_the_fields_stand_alone():
     fields = EWCFields()
     assert dataclasses.asdict(fields) == {
-        "ewc_lambda": 30.0,
+        "ewc_lambda": None,
         "ewc_coupling": Coupling.DECOUPLED,
         "ewc_stabilized": True,
         "ewc_alpha": None,
@@ -56,6 +57,23 @@ def test_the_fields_stand_alone():
         "ewc_synaptic": False,
     }
     assert not isinstance(fields, TrainingArguments)
+
+
+NATS, OTHER_UNITS = Method.FISHER.unit, sorted({method.unit for method in Method} - {Method.FISHER.unit})
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 30.0), (0.0, 0.0), (2.5, 2.5)])
+def test_lambda_in_nats_has_a_default(given, expected):
+    assert EWCFields(ewc_lambda=given).lambda_in(NATS) == expected
+
+
+@pytest.mark.parametrize("unit", [*OTHER_UNITS, "furlongs"])
+def test_lambda_in_another_unit_has_to_be_given(unit):
+    assert EWCFields(ewc_lambda=2.5).lambda_in(unit) == 2.5
+    with pytest.raises(
+        ValueError, match=rf"importance in '{unit}', got None.*100 for EWC \(MAS\), 0\.01 for L2 to start"
+    ):
+        EWCFields().lambda_in(unit)
 
 
 def test_every_field_is_documented():

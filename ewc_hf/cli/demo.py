@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..demo import run_demo
+from ..demo import NAMES, run_demo
 from ..study import markdown_report
 from .arguments import parse_arguments
 
@@ -26,5 +26,5 @@ def main(argv: list[str]) -> None:
     description = "Run the main job on generated text."
     (args,) = parse_arguments(DemoArguments, argv=argv, prog="ewc-hf demo", description=description)
     records = run_demo(args.output_dir)
-    print(markdown_report(records))
+    print(markdown_report(records, NAMES))
     print(f"picture: {Path(args.output_dir) / 'study' / 'report.png'}")

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import transformers
 
-from ..engines import all_agree, divided, is_sharded, local_part, num_processes, part_of, process_index, sharded_like
-from ..storage import Tensors, fingerprint, index_path, remove_stale_shards, replaced, write_json, write_shards
+from ..engines import divided, is_sharded, local_part, num_processes, part_of, sharded_like
+from ..storage import Tensors, fingerprint
 from ..version import __version__
-from .anchor import HERE, find_in_checkpoint, reference_to, same_weights
-from .stored import (
-    ANCHOR,
-    CONFIG_NAME,
-    FORMAT_VERSION,
-    IMPORTANCE,
-    StoredConsolidation,
-    checked_fingerprint,
-    require_same_shapes,
-    require_valid,
-)
+from .saving import save
+from .stored import FORMAT_VERSION, StoredConsolidation, require_same_shapes, require_valid
 
 NATS_PER_TOKEN = "nats per token"
 """The unit of Fisher importance, in which `1/2 sum Omega (w - w*)^2` predicts forgetting."""
@@ -199,41 +188,16 @@ class Consolidation:
                 moved since the importance was estimated.
         """
         self._require_unmoved_anchor()
-        folder, collective = Path(folder), self._is_sharded
-        if collective:
-            dist.barrier()  # the first process may be writing the checkpoint
-        source = HERE if anchor_source is None else reference_to(anchor_source, folder)
-        found = find_in_checkpoint(folder, source, anchor_revision, list(self.anchor))
-        everywhere = all_agree(found is not None, collective)
-        checkpoint = found if found is not None and everywhere and same_weights(found, self.anchor) else None
-        if anchor_source is not None and checkpoint is None:
-            raise ValueError(
-                f"expected a checkpoint that holds the anchor, got '{anchor_source}' with other weights or names; "
-                "leave `anchor_source` out to store the anchor itself"
-            )
-        if checkpoint is None:
-            source, digest = ANCHOR, fingerprint(self.anchor)
-        else:
-            digest = checked_fingerprint(checkpoint, "anchor", collective)
-        anchor = {"source": source, "revision": anchor_revision, "fingerprint": digest}
-        writes = process_index() == 0
-        if writes:
-            folder.mkdir(parents=True, exist_ok=True)
-        if writes or collective:
-            with ExitStack() as stack:
-                config = stack.enter_context(replaced(folder / CONFIG_NAME)) if writes else None
-                write_shards(stack, folder, IMPORTANCE, self.importance, max_shard_size)
-                if checkpoint is None:
-                    write_shards(stack, folder, ANCHOR, self.anchor, max_shard_size)
-                if config is not None:
-                    write_json(config, {**self.metadata, "anchor": anchor})
-        if writes:
-            if checkpoint is not None:
-                index_path(folder, ANCHOR).unlink(missing_ok=True)
-            remove_stale_shards(folder, IMPORTANCE)
-            remove_stale_shards(folder, ANCHOR)
-        if collective:
-            dist.barrier()
+        save(
+            Path(folder),
+            self.importance,
+            self.anchor,
+            self.metadata,
+            anchor_source=anchor_source,
+            anchor_revision=anchor_revision,
+            max_shard_size=max_shard_size,
+            collective=self._is_sharded,
+        )
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], revision: str | None = None) -> Consolidation:

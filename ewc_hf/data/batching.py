@@ -61,7 +61,7 @@ class Batch:
         if size == 1:
             return self
         last = len(self) + (-len(self) % size if even else 0)
-        positions = torch.arange(index, last, size, device=self.labels.device)
+        positions = torch.arange(last, device=self.labels.device)[index::size]
         share = self.rows(positions % len(self))
         share.labels[positions >= len(self)] = IGNORED
         return share

@@ -1,7 +1,5 @@
 """What does it do with nothing at hand?"""
 
-from .run import run_demo
+from .run import NAMES, run_demo
 
-__all__ = [
-    "run_demo",
-]
+__all__ = ["NAMES", "run_demo"]

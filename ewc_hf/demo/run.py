@@ -20,9 +20,10 @@ from transformers import (
 
 from ..config import EWCConfig
 from ..data import document_texts, pack
-from ..study import Measurement, RunRecord, StudyData, parse_settings, run_study
+from ..study import Measurement, RunRecord, StudyData, TextNames, parse_settings, run_study
 from .world import book_texts, dialogs
 
+NAMES = TextNames(task="dialogs", retention="books")
 BLOCK = 128
 END_OF_TEXT = "<|endoftext|>"
 PRETRAINING_STEPS, FINETUNING_STEPS = 250, 30
@@ -60,6 +61,7 @@ def run_demo(output_dir: str) -> list[RunRecord]:
         task_examples=pack(talk, tokenizer, BLOCK),
         retention_texts=book_texts(HELD_OUT, seed=1),
         task_texts=document_texts(held_out_talk),
+        names=NAMES,
     )
     training = EWCConfig(
         str(folder / "study"),

@@ -181,22 +181,9 @@ def _summarize(documents: list[DocumentScore], seed: int) -> PerplexityResult:
     nats, nll = nll_sums.sum(), nll_sums.sum() / tokens.sum()
     words = sum(document.num_words for document in documents)
     num_bytes = sum(document.num_bytes for document in documents)
-    interval = None
-    scored = tokens > 0
-    if scored.sum() > 1:
-        found = bootstrap(
-            (nll_sums[scored], tokens[scored]),
-            lambda sums, counts, axis: sums.sum(axis=axis) / counts.sum(axis=axis),
-            paired=True,
-            vectorized=True,
-            n_resamples=1000,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-        interval = (float(found.low), float(found.high))
     return PerplexityResult(
         nll=float(nll),
-        nll_interval=interval,
+        nll_interval=interval_over_documents(nll_sums, tokens, seed),
         perplexity=_exp(nll),
         word_perplexity=_exp(nats / max(words, 1)),
         byte_perplexity=_exp(nats / num_bytes),
@@ -204,6 +191,32 @@ def _summarize(documents: list[DocumentScore], seed: int) -> PerplexityResult:
         num_tokens=int(tokens.sum()),
         documents=documents,
     )
+
+
+def interval_over_documents(sums: np.ndarray, num_tokens: np.ndarray, seed: int = 0) -> tuple[float, float] | None:
+    """Return the 95% percentile bootstrap interval of `sums.sum() / num_tokens.sum()`, the documents being drawn.
+
+    Args:
+        sums: nats of each document.
+        num_tokens: tokens of each document; those without any are left out.
+        seed: of the 1,000 draws.
+
+    Returns:
+        Lower and upper end in nats per token; None for fewer than two documents.
+    """
+    scored = num_tokens > 0
+    if scored.sum() < 2:
+        return None
+    found = bootstrap(
+        (sums[scored], num_tokens[scored]),
+        lambda sums, counts, axis: sums.sum(axis=axis) / counts.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=1000,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def _exp(nats: float) -> float:

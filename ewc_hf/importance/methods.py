@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from transformers.utils import ExplicitEnum
 
 from ..consolidation import NATS_PER_TOKEN
 
 
-class Method(ExplicitEnum):
-    """What the importance of a weight is.
+class Method(ExplicitEnum, Enum):
+    """What the importance of a weight is."""
 
-    Attributes:
-        unit: what `1/2 sum Omega (w - w*)^2` is measured in; each unit has a lambda of its own.
-        title: what tables and pictures call the penalty with this importance.
-    """
-
-    unit: str
-    title: str
-
-    def __new__(cls, value: str, unit: str, title: str) -> Method:  # noqa: D102
-        member = str.__new__(cls, value)
-        member._value_, member.unit, member.title = value, unit, title
-        return member
-
-    FISHER = "fisher", NATS_PER_TOKEN, "EWC (Fisher)"
+    FISHER = "fisher"
     """Diagonal Fisher information."""
 
-    MAS = "mas", "squared output norm per token", "EWC (MAS)"
+    MAS = "mas"
     """Memory Aware Synapses."""
 
-    SIGNAL = "signal", "mean absolute signal", "EWC (signal)"
+    L2 = "l2"
+    """1 for every weight, which needs no data."""
+
+    SIGNAL = "signal"
     """Total absolute signal, which needs no gradient."""
 
-    SYNAPTIC = "synaptic", "synaptic intelligence", "EWC (SI)"
+    SYNAPTIC = "synaptic"
     """Synaptic Intelligence, which accrues while a model is trained."""
 
-    L2 = "l2", "squared weight", "L2 to start"
-    """1 for every weight."""
+    @property
+    def unit(self) -> str:
+        """What `1/2 sum Omega (w - w*)^2` is measured in; each unit has a lambda of its own."""
+        return _UNITS[self]
+
+    @property
+    def title(self) -> str:
+        """What tables and pictures call the penalty with this importance."""
+        return _TITLES[self]
+
+
+_UNITS = {
+    Method.FISHER: NATS_PER_TOKEN,
+    Method.MAS: "squared output norm per token",
+    Method.L2: "squared weight",
+    Method.SIGNAL: "mean absolute signal",
+    Method.SYNAPTIC: "synaptic intelligence",
+}
+_TITLES = {
+    Method.FISHER: "EWC (Fisher)",
+    Method.MAS: "EWC (MAS)",
+    Method.L2: "L2 to start",
+    Method.SIGNAL: "EWC (signal)",
+    Method.SYNAPTIC: "EWC (SI)",
+}

@@ -1,16 +1,20 @@
 """What does protection cost and give, against what else users would do?"""
 
 from .protocol import Measurement, StudyData
-from .records import RunRecord
-from .report import markdown_report
+from .records import RunRecord, TextNames
+from .report import markdown_report, read_report, write_report
 from .run import run_study
-from .settings import parse_settings
+from .settings import Setting, parse_settings
 
 __all__ = [
     "Measurement",
     "RunRecord",
+    "Setting",
     "StudyData",
+    "TextNames",
     "markdown_report",
     "parse_settings",
+    "read_report",
     "run_study",
+    "write_report",
 ]

@@ -1,4 +1,4 @@
-"""The picture of a study: book perplexity over dialog perplexity, a curve a method and coupling."""
+"""The picture of a study: perplexity on the retention text over perplexity on the task, a curve a method."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import BboxBase
 
-from .records import PLAIN, PRETRAINED, RunRecord, curves_of, display_name, group_by, mean_and_interval
+from ..importance import Method
+from ..penalty import Coupling
+from .curves import curves_of
+from .records import PLAIN, RunRecord, TextNames, group_by, mean_and_interval, pretrained_of
 
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito: colour-blind safe
 _SIDES = ((1, 1), (-1, -1), (1, -1), (-1, 1), (0, 1), (0, -1), (1, 0), (-1, 0))  # of a point, tried for its label
@@ -21,56 +24,68 @@ _SIDES = ((1, 1), (-1, -1), (1, -1), (-1, 1), (0, 1), (0, -1), (1, 0), (-1, 0)) 
 
 def _point(runs: Sequence[RunRecord]) -> tuple[float, float, float, float]:
     """(x, y, half-width in x, half-width in y) of a setting in the picture."""
-    x, dx = mean_and_interval([run.dialog_perplexity for run in runs])
-    y, dy = mean_and_interval([run.book_perplexity for run in runs])
+    x, dx = mean_and_interval([run.task_perplexity for run in runs])
+    y, dy = mean_and_interval([run.retention_perplexity for run in runs])
     return x, y, dx or 0.0, dy or 0.0
 
 
-def draw_picture(records: Sequence[RunRecord], title: str) -> bytes:
-    """PNG of book over dialog perplexity: for each method and coupling a curve over lambda, from plain fine-tuning."""
+def draw_picture(records: Sequence[RunRecord], names: TextNames, title: str) -> bytes:
+    """PNG of perplexity on the retention text over that on the task: a curve over lambda for each method.
+
+    Curves begin at plain fine-tuning; settings without a lambda are single points.
+    """
     figure = Figure(figsize=(8, 5.5), dpi=150)
     axes = figure.add_axes((0.085, 0.105, 0.895, 0.82))
     axes.margins(0.06)
-    start = next(run for run in records if run.name == PRETRAINED)
-    plain = [run for run in records if run.method == PLAIN]
+    start = pretrained_of(records)
+    plain = [run for run in records if run.name == PLAIN]
     origin = [_point(plain)] if plain else []
     for x, y, dx, dy in origin:
         axes.errorbar(x, y, dy, dx, "*", ms=18, c="#222222", mec="white", elinewidth=0.8, zorder=5)
         axes.annotate("plain fine-tuning", (x, y), (11, 4), textcoords="offset points", weight="bold", c="#222222")
     curves, labels = curves_of(records), []
-    methods = dict.fromkeys(["fisher", "mas", "l2", *(method for method, _ in curves)])
+    on_curves = {run.name for runs in curves.values() for run in runs}
+    others = [run for run in records if run.name not in {start.name, PLAIN, *on_curves}]
+    shown = [*itertools.chain.from_iterable(curves.values()), *others]
+    methods = dict.fromkeys([*(method.value for method in Method), *(run.method for run in shown)])
     colours = dict(zip(methods, itertools.cycle(_PALETTE), strict=False))
-    for (method, coupling), runs in curves.items():
-        settings = group_by(runs, attrgetter("ewc_lambda"))
+    for curve, runs in curves.items():
+        colour, settings = colours[runs[0].method], group_by(runs, attrgetter("ewc_lambda"))
         points = [_point(seeds) for seeds in settings.values()]
-        labels += [(f"{at:g}", point[:2], colours[method]) for at, point in zip(settings, points, strict=True)]
+        labels += [(f"{at:g}", point[:2], colour) for at, point in zip(settings, points, strict=True)]
         x, y, dx, dy = np.transpose([*origin, *points])
-        name = display_name(method) + (f", {coupling}" if coupling else "")
-        style: dict[str, Any] = {"ls": "--", "mfc": "white"} if coupling == "decoupled" else {"ls": "-"}
-        axes.errorbar(x, y, dy, dx, c=colours[method], marker="o", ms=5, lw=1.7, elinewidth=0.8, label=name, **style)
+        decoupled = runs[0].overrides.get("ewc_coupling") == Coupling.DECOUPLED
+        style: dict[str, Any] = {"ls": "--", "mfc": "white"} if decoupled else {"ls": "-"}
+        axes.errorbar(x, y, dy, dx, c=colour, marker="o", ms=5, lw=1.7, elinewidth=0.8, label=curve, **style)
+    for name, runs in group_by(others, attrgetter("name")).items():
+        x, y, dx, dy = _point(runs)
+        axes.errorbar(x, y, dy, dx, c=colours[runs[0].method], marker="s", ms=5, ls="", elinewidth=0.8, label=name)
     left, right = axes.get_xlim()
-    far = axes.has_data() and start.dialog_perplexity > right + 0.25 * (right - left)
+    far = axes.has_data() and start.task_perplexity > right + 0.25 * (right - left)
     if not far:
-        axes.plot(start.dialog_perplexity, start.book_perplexity, "D", c="#666666", ms=7)
-    note = f"pretrained: book {start.book_perplexity:.1f} at dialog {start.dialog_perplexity:.1f}{' →' if far else ''}"
+        axes.plot(start.task_perplexity, start.retention_perplexity, "D", c="#666666", ms=7)
+    place = f"{start.retention_perplexity:.1f} on {names.retention}, {start.task_perplexity:.1f} on {names.task}"
+    note = f"pretrained: {place}{' →' if far else ''}"
     axes.set_xlim(axes.get_xlim())
-    axes.hlines(start.book_perplexity, *axes.get_xlim(), colors="#666666", linestyles=(0, (6, 4)), lw=1.2, zorder=1)
+    axes.hlines(
+        start.retention_perplexity, *axes.get_xlim(), colors="#666666", linestyles=(0, (6, 4)), lw=1.2, zorder=1
+    )
     beside: dict[str, Any] = {
         "xycoords": axes.get_yaxis_transform(),
         "textcoords": "offset points",
         "ha": "right",
         "va": "top",
     }
-    axes.annotate(note, (0.99, start.book_perplexity), (0, -5), size=9, c="#444444", **beside)
+    axes.annotate(note, (0.99, start.retention_perplexity), (0, -5), size=9, c="#444444", **beside)
     bottom, top = axes.get_ylim()
     axes.set_ylim(bottom - 0.04 * (top - bottom), top)
-    axes.set_xlabel("dialog perplexity per token (the new task; lower is better)")
-    axes.set_ylabel("book perplexity per token (the old text; lower is less forgotten)")
+    axes.set_xlabel(f"perplexity per token on {names.task} (the task; lower is better)")
+    axes.set_ylabel(f"perplexity per token on {names.retention} (lower is less forgotten)")
     axes.set_title(title, loc="left", weight="bold")
     axes.grid(c="#e6e6e6", lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    if labels:
+    if labels or others:
         heading = "numbers: lambda\nbars: 95% t-interval over seeds"
         legend = axes.legend(title=heading, title_fontsize=8, fontsize=9, alignment="left", handlelength=2.8)
         figure.draw_without_rendering()

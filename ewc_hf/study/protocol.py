@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
@@ -14,42 +15,32 @@ from transformers import PreTrainedModel
 from ..config import EWCConfig
 from ..engines import trainable_parameters
 from ..storage import fingerprint, read_json, replaced, write_json
+from .records import TextNames
 
-_PROTOCOL = (
-    "max_steps",
-    "num_train_epochs",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "label_smoothing_factor",
-    "neftune_noise_alpha",
-    "data_seed",
-    "optim",
-    "optim_args",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "bf16",
-    "fp16",
-    "ewc_stabilized",
-    "ewc_alpha",
-    "ewc_state_dtype",
-)
+_CANNOT_MATTER = {
+    "output_dir", "seed", "save_strategy", "disable_tqdm", "logging_strategy", "logging_steps", "logging_first_step",
+    "log_level", "log_level_replica", "log_on_each_node", "report_to", "run_name", "project", "hub_token",
+}  # fmt: skip
+"""Arguments that each run sets for itself, or that only tell what is shown; any other is part of the protocol."""
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """What a study reads; examples are packed blocks of tokens, texts are held-out documents."""
+    """What a study reads; examples are packed blocks of tokens, texts are held-out documents.
+
+    Attributes:
+        retention_examples: like the pretraining text, for the importance.
+        task_examples: what is learned.
+        retention_texts: held out.
+        task_texts: held out.
+        names: what the report calls the two texts.
+    """
 
     retention_examples: Dataset
     task_examples: Dataset
     retention_texts: list[str]
     task_texts: list[str]
+    names: TextNames = field(default_factory=TextNames)
 
 
 @dataclass(frozen=True)
@@ -76,23 +67,29 @@ def require_same_protocol(
     Raises:
         ValueError: the folder holds a study of another model, data, training or measurement.
     """
+    training_arguments = {key: value for key, value in training.to_dict().items() if key not in _CANNOT_MATTER}
     protocol = {
         "model": fingerprint(trainable_parameters(model)),
         "data": [_content_hash(data.retention_examples), _content_hash(data.task_examples)],
         "texts": hashlib.sha256("\n".join(data.retention_texts + data.task_texts).encode()).hexdigest(),
-        "training": {name: value for name, value in training.to_dict().items() if name in _PROTOCOL},
+        "training": json.loads(json.dumps(training_arguments, default=str)),
         "measurement": dataclasses.asdict(measurement),
     }
     path = folder / "protocol.json"
     if path.is_file() and (stored := read_json(path)) != protocol:
         different = sorted(key for key in protocol if stored.get(key) != protocol[key])
+        arguments = _different_arguments(stored.get("training", {}), protocol["training"])
         raise ValueError(
             f"expected the protocol of the study that '{folder}' holds, got another {' and '.join(different)}; "
-            "choose another output_dir"
+            "choose another output_dir" + (f", or set {arguments} as they were" if arguments else "")
         )
     folder.mkdir(parents=True, exist_ok=True)
     with replaced(path) as temporary:
         write_json(temporary, protocol)
+
+
+def _different_arguments(stored: dict[str, Any], given: dict[str, Any]) -> str:
+    return ", ".join(sorted(key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key)))
 
 
 def _content_hash(dataset: Dataset) -> str:

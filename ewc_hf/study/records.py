@@ -1,13 +1,11 @@
-"""One record a run, and what is read off them: forgetting, and forgetting removed at equal task loss.
+"""One record a run: how well it predicts the task's and the retention text, and what it has forgotten.
 
-`dialog` is the task's held-out text, `book` the retention text; NLLs are means in nats per token. Runs of one setting
-differ in their seed only; runs of one curve share method and coupling.
+NLLs are means in nats per token. Runs of one setting differ in their seed only.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
@@ -16,9 +14,17 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from ..evaluation import interval_over_documents
+
 PRETRAINED, PLAIN = "pretrained", "plain"
-INCREASES = (0.01, 0.02, 0.05)  # rises of the dialog NLL over plain fine-tuning's, as fractions
-_NAMES = {"fisher": "EWC (Fisher)", "mas": "EWC (MAS)", "l2": "L2 to start"}
+
+
+@dataclasses.dataclass(frozen=True)
+class TextNames:
+    """What tables and pictures call the two held-out texts."""
+
+    task: str = "task"
+    retention: str = "retention"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,30 +33,24 @@ class RunRecord:
 
     name: str  # the setting's, shared by its seeds; "pretrained" for the model before fine-tuning
     method: str  # "pretrained", "plain", or what protects the weights: "fisher", "mas", "l2", ...
-    coupling: str | None  # "loss", "decoupled", or None where the method has none
-    ewc_lambda: float  # strength, in the method's own unit; 0 for plain fine-tuning
+    overrides: dict[str, Any]  # arguments of the training that the setting changes
     seed: int | None  # None for the pretrained model
-    dialog_nll: float  # nats per token
-    dialog_perplexity: float
-    book_nll: float  # nats per token
-    book_perplexity: float
-    forgetting: float = 0.0  # book_nll - book_nll(pretrained), nats per token; filled by `with_forgetting`
-    forgetting_removed: float | None = None  # 1 - forgetting / forgetting(plain, same seed), a fraction; likewise
+    task_nll: float  # nats per token
+    task_perplexity: float
+    retention_nll: float  # nats per token
+    retention_perplexity: float
+    forgetting: float = 0.0  # retention_nll - retention_nll(pretrained); filled by `with_forgetting`, as the next two
+    forgetting_interval: list[float] | None = None  # 95% interval over retention documents; None where not kept
+    forgetting_removed: float | None = None  # 1 - forgetting / forgetting(plain, same seed), a fraction
     seconds: float  # wall-clock time
     peak_memory_bytes: int
+    task_documents: list[list[float]] = dataclasses.field(default_factory=list)  # [nats, tokens] of each
+    retention_documents: list[list[float]] = dataclasses.field(default_factory=list)
 
-
-@dataclasses.dataclass(frozen=True)
-class RemovedAt:
-    """What a curve removes of the forgetting where its dialog NLL is `1 + increase` times plain fine-tuning's."""
-
-    method: str
-    coupling: str | None
-    increase: float  # a fraction: 0.02 for +2%
-    forgetting_removed: float | None  # a fraction, mean over seeds; None if the curve of any seed never gets there
-    interval: float | None  # half-width of its 95% t-interval; None for fewer than two seeds
-    ewc_lambda: float | None  # strength that gets there, geometric mean over seeds
-    seeds: int  # how many the curve has
+    @property
+    def ewc_lambda(self) -> float:
+        """The penalty's strength, in the method's own unit; 0 where there is none."""
+        return float(self.overrides.get("ewc_lambda", 0))
 
 
 def mean_and_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
@@ -67,70 +67,66 @@ def mean_and_interval(values: Sequence[float] | np.ndarray) -> tuple[float, floa
 
 
 def with_forgetting(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Copies of the records with `forgetting` and `forgetting_removed` filled; filling twice changes nothing.
+    """Copies of the records with what tells of forgetting filled in; filling twice changes nothing.
 
     `forgetting_removed` is 0 for plain fine-tuning; `None` for the pretrained model, and where the plain run of the
     same seed is missing or forgot nothing.
 
     Raises:
-        ValueError: If not exactly one record is named "pretrained", or two runs share method, coupling, lambda, seed.
+        ValueError: If not exactly one record is named "pretrained", or two runs share name and seed.
     """
     records = list(records)
-    starts = [run.book_nll for run in records if run.name == PRETRAINED]
-    if len(starts) != 1:
-        raise ValueError(
-            f'expected one record named "pretrained", got {len(starts)}: evaluate the pretrained model once'
-        )
-    for key, runs in group_by(records, attrgetter("method", "coupling", "ewc_lambda", "seed")).items():
+    pretrained = pretrained_of(records)
+    for key, runs in group_by(records, attrgetter("name", "seed")).items():
         if len(runs) > 1:
             raise ValueError(
-                f"expected one run a method, coupling, lambda and seed, got {len(runs)} of {key}: "
-                "name a variant's method apart, or report it elsewhere"
+                f"expected one run a name and seed, got {len(runs)} of {key}: name a variant apart, or report it "
+                "elsewhere"
             )
-    plain = {run.seed: run.book_nll - starts[0] for run in records if run.method == PLAIN}
+    plain = {run.seed: run.retention_nll - pretrained.retention_nll for run in records if run.name == PLAIN}
 
     def filled(run: RunRecord) -> RunRecord:
-        forgetting, reference, removed = run.book_nll - starts[0], plain.get(run.seed, 0.0), None
-        if run.method == PLAIN:
+        forgetting, reference, removed = run.retention_nll - pretrained.retention_nll, plain.get(run.seed, 0.0), None
+        if run.name == PLAIN:
             removed = 0.0
         elif run.name != PRETRAINED and reference > 0:
             removed = 1 - forgetting / reference
-        return dataclasses.replace(run, forgetting=forgetting, forgetting_removed=removed)
+        return dataclasses.replace(
+            run,
+            forgetting=forgetting,
+            forgetting_interval=forgetting_interval([run], pretrained),
+            forgetting_removed=removed,
+        )
 
     return [filled(run) for run in records]
 
 
-def removed_at(records: Iterable[RunRecord], increase: float) -> list[RemovedAt]:
-    """Forgetting removed at equal task loss, one result a method and coupling.
+def forgetting_interval(runs: Sequence[RunRecord], pretrained: RunRecord) -> list[float] | None:
+    """95% bootstrap interval over retention documents of the forgetting, averaged over the runs of one setting.
 
-    For each seed the points (dialog NLL, forgetting removed), ordered by lambda and preceded by that seed's plain run
-    (lambda 0, removed 0), are joined by straight lines; read off is where these first cross
-    `(1 + increase) * dialog_nll(plain)`. Lambda is interpolated geometrically between two positive lambdas, linearly
-    from 0.
+    Document by document the run and the pretrained model are compared, so that what makes a document hard for both
+    does not widen it. `None` where a run did not keep its documents' scores, and for the pretrained model itself.
+    """
+    documents = [run.retention_documents for run in runs]
+    if not all(documents) or not pretrained.retention_documents or runs[0].name == PRETRAINED:
+        return None
+    (before, num_tokens), after = np.transpose(pretrained.retention_documents), np.mean(documents, axis=0)[:, 0]
+    interval = interval_over_documents(after - before, num_tokens)
+    return None if interval is None else list(interval)
+
+
+def pretrained_of(records: Iterable[RunRecord]) -> RunRecord:
+    """The record of the pretrained model.
 
     Raises:
-        ValueError: As `with_forgetting`, which is applied first; if `increase` is not a positive, finite fraction.
+        ValueError: If there is none, or more than one.
     """
-    if not 0 < increase < math.inf:
-        raise ValueError(f"expected a positive, finite rise of the dialog NLL, got {increase}: write +2% as 0.02")
-    records = with_forgetting(records)
-    plain = {run.seed: dataclasses.replace(run, ewc_lambda=0.0) for run in records if run.method == PLAIN}
-    results = []
-    for (method, coupling), runs in curves_of(records).items():
-        seeds = group_by(runs, attrgetter("seed"))
-        crossings = [_crossing([plain[seed], *seeds[seed]], increase) if seed in plain else None for seed in seeds]
-        found = [crossing for crossing in crossings if crossing is not None]
-        removed, interval, strength = None, None, None
-        if len(found) == len(seeds):
-            removed, interval = mean_and_interval([fraction for fraction, _ in found])
-            strength = float(stats.gmean([ewc_lambda for _, ewc_lambda in found]))
-        results.append(RemovedAt(method, coupling, increase, removed, interval, strength, len(seeds)))
-    return results
-
-
-def display_name(method: str) -> str:
-    """How a method is called in tables and pictures."""
-    return _NAMES.get(method, method)
+    found = [run for run in records if run.name == PRETRAINED]
+    if len(found) != 1:
+        raise ValueError(
+            f'expected one record named "pretrained", got {len(found)}: evaluate the pretrained model once'
+        )
+    return found[0]
 
 
 def group_by(runs: Iterable[RunRecord], key: Callable[[RunRecord], Any]) -> dict[Any, list[RunRecord]]:
@@ -139,25 +135,3 @@ def group_by(runs: Iterable[RunRecord], key: Callable[[RunRecord], Any]) -> dict
     for run in runs:
         groups.setdefault(key(run), []).append(run)
     return groups
-
-
-def curves_of(records: Iterable[RunRecord]) -> dict[tuple[str, str | None], list[RunRecord]]:
-    """(method, coupling) -> its runs, by rising lambda."""
-    tuned = [run for run in records if run.name != PRETRAINED and run.method != PLAIN]
-    curves = group_by(tuned, attrgetter("method", "coupling"))
-    return {curve: sorted(runs, key=attrgetter("ewc_lambda")) for curve, runs in curves.items()}
-
-
-def _crossing(points: Sequence[RunRecord], increase: float) -> tuple[float, float] | None:
-    """(forgetting removed, lambda) where one seed's curve, plain run first, first crosses the dialog NLL asked for."""
-    target = (1 + increase) * points[0].dialog_nll
-    for left, right in itertools.pairwise(points):
-        if left.forgetting_removed is None or right.forgetting_removed is None:
-            return None
-        if left.dialog_nll < target <= right.dialog_nll:
-            t = (target - left.dialog_nll) / (right.dialog_nll - left.dialog_nll)
-            removed = (1 - t) * left.forgetting_removed + t * right.forgetting_removed
-            if left.ewc_lambda > 0:
-                return removed, left.ewc_lambda ** (1 - t) * right.ewc_lambda**t
-            return removed, t * right.ewc_lambda
-    return None

@@ -4,72 +4,64 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..storage import markdown_table, replaced
+from .curves import INCREASES, curve_title, removed_at
 from .picture import draw_picture
-from .records import INCREASES, RunRecord, display_name, group_by, mean_and_interval, removed_at, with_forgetting
+from .records import (
+    RunRecord,
+    TextNames,
+    forgetting_interval,
+    group_by,
+    mean_and_interval,
+    pretrained_of,
+    with_forgetting,
+)
 
 _TITLE = "Fine-tuning without forgetting"
 
 
-def markdown_report(records: Iterable[RunRecord], title: str = _TITLE) -> str:
+def markdown_report(records: Iterable[RunRecord], names: TextNames, title: str = _TITLE) -> str:
     """Two Markdown tables: every setting's means over its seeds, and `removed_at` at each of `INCREASES`.
 
     Raises:
         ValueError: As `removed_at`.
     """
     records = with_forgetting(records)
-    columns = (  # heading, attribute, factor to the heading's unit, decimals
-        ("dialog NLL", "dialog_nll", 1, 3),
-        ("dialog perplexity", "dialog_perplexity", 1, 2),
-        ("book NLL", "book_nll", 1, 3),
-        ("book perplexity", "book_perplexity", 1, 2),
-        ("forgetting (nats)", "forgetting", 1, 3),
-        ("forgetting removed (%)", "forgetting_removed", 100, 1),
-        ("seconds", "seconds", 1, 1),
-        ("peak memory (MiB)", "peak_memory_bytes", 2**-20, 0),
-    )
-    settings = [["name", "method", "coupling", "lambda", "seeds", *(column[0] for column in columns)]]
-    by_setting = group_by(records, attrgetter("name", "method", "coupling", "ewc_lambda"))
-    for (name, method, coupling, strength), runs in by_setting.items():
-        row = [name, display_name(method), coupling or "-", f"{strength:g}", str(len(runs))]
-        for _, attribute, factor, decimals in columns:
-            values = [*map(attrgetter(attribute), runs)]
-            row.append("-" if None in values else _cell(*mean_and_interval(np.multiply(values, factor)), decimals))
-        settings.append(row)
-    crossings = [["method", "coupling"]]
-    crossings[0] += [text for x in INCREASES for text in (f"removed at +{x:.0%} (%)", f"lambda at +{x:.0%}")]
-    for curve in zip(*(removed_at(records, increase) for increase in INCREASES), strict=True):
-        row = [display_name(curve[0].method), curve[0].coupling or "-"]
-        for at in curve:
-            half_width = None if at.interval is None else 100 * at.interval
-            row.append("-" if at.forgetting_removed is None else _cell(100 * at.forgetting_removed, half_width, 1))
-            row.append("-" if at.ewc_lambda is None else f"{float(f'{at.ewc_lambda:.3g}'):g}")
-        crossings.append(row)
-    interval = "With two seeds or more: mean ± half-width of its 95% t-interval over seeds."
+    seeds = "With two seeds or more: mean ± half-width of its 95% t-interval over seeds."
     return f"""# {title}
 
-{markdown_table(settings)}
+{markdown_table(_settings_table(records, names))}
 
-NLL and forgetting in nats per token; forgetting = rise of the book NLL over the pretrained model; forgetting removed
-= 1 - forgetting / forgetting of plain fine-tuning with the same seed. {interval}
+NLL and forgetting in nats per token; forgetting = rise of the NLL on {names.retention} over the pretrained model;
+forgetting removed = 1 - forgetting / forgetting of plain fine-tuning with the same seed. {seeds}
+Over documents: 95% bootstrap interval of the mean forgetting, the documents of {names.retention} being drawn.
 
 ## removed_at
 
-{markdown_table(crossings)}
+{markdown_table(_crossings_table(records))}
 
-Forgetting removed where a method's curve over lambda reaches a dialog NLL so much above plain fine-tuning's, and the
-lambda that gets there (geometric mean over seeds); `-` where a seed's curve does not. {interval}
+Forgetting removed where a method's curve over lambda reaches an NLL on {names.task} so much above plain fine-tuning's,
+and the lambda that gets there (geometric mean over seeds); `-` where a seed's curve does not. {seeds}
 """
 
 
-def write_report(records: Iterable[RunRecord], output_dir: str | Path, title: str = _TITLE) -> tuple[Path, Path, Path]:
+def write_report(
+    records: Iterable[RunRecord], output_dir: str | Path, names: TextNames, title: str = _TITLE
+) -> tuple[Path, Path, Path]:
     """Writes `report.json`, `report.md` and `report.png`, each by way of a temporary name; makes the folder.
+
+    Args:
+        records: of the runs.
+        output_dir: the folder.
+        names: what tables and picture call the two texts.
+        title: of tables and picture.
 
     Returns:
         The three paths, in this order.
@@ -79,11 +71,12 @@ def write_report(records: Iterable[RunRecord], output_dir: str | Path, title: st
     """
     records, folder = with_forgetting(records), Path(output_dir)
     rows = [row for increase in INCREASES for row in removed_at(records, increase)]
-    state = {"runs": [dataclasses.asdict(run) for run in records], "removed_at": [dataclasses.asdict(r) for r in rows]}
+    state = {"names": _in_one_line(names), "runs": _line_by_line(records), "removed_at": _line_by_line(rows)}
+    lines = ",\n".join(f'  "{key}": {value}' for key, value in state.items())
     contents = {
-        "report.json": (json.dumps(state, indent=2) + "\n").encode(),
-        "report.md": markdown_report(records, title).encode(),
-        "report.png": draw_picture(records, title),
+        "report.json": f"{{\n{lines}\n}}\n".encode(),
+        "report.md": markdown_report(records, names, title).encode(),
+        "report.png": draw_picture(records, names, title),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
@@ -92,19 +85,66 @@ def write_report(records: Iterable[RunRecord], output_dir: str | Path, title: st
     return folder / "report.json", folder / "report.md", folder / "report.png"
 
 
-def read_records(path: str | Path) -> list[RunRecord]:
-    """The records of a `report.json`.
+def read_report(path: str | Path) -> tuple[list[RunRecord], TextNames]:
+    """The records of a `report.json`, and the names of its texts.
 
     Raises:
-        ValueError: If the file is not such a report.
+        ValueError: If the file is not such a report, or is one of an earlier version.
     """
     try:
-        return [RunRecord(**run) for run in json.loads(Path(path).read_bytes())["runs"]]
+        state = json.loads(Path(path).read_bytes())
+        return [RunRecord(**run) for run in state["runs"]], TextNames(**state["names"])
     except (TypeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"expected {path} to be a report.json of write_report, got {error!r}: write it again"
+            f"expected {path} to be a report.json that this version wrote, got {error!r}: run the study again, in "
+            "another output_dir"
         ) from error
+
+
+def _settings_table(records: Sequence[RunRecord], names: TextNames) -> list[list[str]]:
+    columns = (  # heading, attribute, factor to the heading's unit, decimals
+        (f"NLL on {names.task}", "task_nll", 1, 3),
+        (f"perplexity on {names.task}", "task_perplexity", 1, 2),
+        (f"NLL on {names.retention}", "retention_nll", 1, 3),
+        (f"perplexity on {names.retention}", "retention_perplexity", 1, 2),
+        ("forgetting (nats)", "forgetting", 1, 3),
+        ("forgetting removed (%)", "forgetting_removed", 100, 1),
+        ("seconds", "seconds", 1, 1),
+        ("peak memory (MiB)", "peak_memory_bytes", 2**-20, 0),
+    )
+    pretrained = pretrained_of(records)
+    table = [["name", "method", "lambda", "seeds", *(column[0] for column in columns), "forgetting over documents"]]
+    for name, runs in group_by(records, attrgetter("name")).items():
+        row = [name, curve_title(runs[0]), f"{runs[0].ewc_lambda:g}", str(len(runs))]
+        for _, attribute, factor, decimals in columns:
+            values = [*map(attrgetter(attribute), runs)]
+            row.append("-" if None in values else _cell(*mean_and_interval(np.multiply(values, factor)), decimals))
+        interval = forgetting_interval(runs, pretrained)
+        table.append([*row, "-" if interval is None else "{:.3f} to {:.3f}".format(*interval)])
+    return table
+
+
+def _crossings_table(records: Sequence[RunRecord]) -> list[list[str]]:
+    headings = [text for x in INCREASES for text in (f"removed at +{x:.0%} (%)", f"lambda at +{x:.0%}")]
+    table = [["method", *headings]]
+    for curve in zip(*(removed_at(records, increase) for increase in INCREASES), strict=True):
+        row = [curve[0].curve]
+        for at in curve:
+            half_width = None if at.interval is None else 100 * at.interval
+            row.append("-" if at.forgetting_removed is None else _cell(100 * at.forgetting_removed, half_width, 1))
+            row.append("-" if at.ewc_lambda is None else f"{float(f'{at.ewc_lambda:.3g}'):g}")
+        table.append(row)
+    return table
 
 
 def _cell(mean: float, half_width: float | None, decimals: int) -> str:
     return f"{mean:.{decimals}f}" + ("" if half_width is None else f" ± {half_width:.{decimals}f}")
+
+
+def _line_by_line(rows: Iterable[Any]) -> str:
+    """JSON of dataclasses, one a line, since documents' scores are many numbers."""
+    return "[\n" + ",\n".join(f"    {_in_one_line(row)}" for row in rows) + "\n  ]"
+
+
+def _in_one_line(row: Any) -> str:
+    return json.dumps(dataclasses.asdict(row))

@@ -22,13 +22,13 @@ from ..config import EWCConfig
 from ..consolidation import CONFIG_NAME, Consolidation
 from ..engines import peak_memory_bytes, reset_peak_memory
 from ..evaluation import PerplexityResult, evaluate_perplexity
-from ..importance import estimate_importance, l2_to_start
+from ..importance import Method, estimate_importance, l2_to_start
 from ..storage import read_json, replaced, write_json
 from ..trainer import EWCTrainer
 from .protocol import Measurement, StudyData, require_same_protocol
 from .records import PLAIN, PRETRAINED, RunRecord, with_forgetting
 from .report import write_report
-from .settings import L2, Setting
+from .settings import Setting
 
 
 def run_study(
@@ -45,7 +45,7 @@ def run_study(
 
     Args:
         model: the pretrained checkpoint, a folder or Hub id.
-        data: pretraining text for the importance, dialogs to learn, and held-out documents of both.
+        data: text like the pretraining text for the importance, a task to learn, and held-out documents of both.
         settings: what is compared, from `parse_settings`.
         seeds: each setting is run once with each; they set the order of the data and dropout.
         training: everything else about the training; `output_dir` is the study's folder.
@@ -63,9 +63,10 @@ def run_study(
     tokenizer = AutoTokenizer.from_pretrained(model)
     require_same_protocol(folder, _load(model, training), data, training, measurement)
     importance = folder / "importance"
-    for method in dict.fromkeys(setting.method for setting in settings if setting.method != PLAIN):
-        if not (importance / method / CONFIG_NAME).is_file():
-            _estimate(method, _load(model, training), data, training, measurement).save_pretrained(importance / method)
+    for method in dict.fromkeys(setting.method for setting in settings if setting.method is not None):
+        if not (importance / method.value / CONFIG_NAME).is_file():
+            estimated = _estimate(method, _load(model, training), data, training, measurement)
+            estimated.save_pretrained(importance / method.value)
     runs: list[tuple[Setting, int | None]] = [(Setting(PRETRAINED), None)]
     runs += [(setting, seed) for seed in seeds for setting in settings]
     records = []
@@ -74,17 +75,18 @@ def run_study(
         if path.is_file():
             record = RunRecord(**read_json(path))
         else:
-            consolidation = importance / setting.method if setting.ewc_lambda > 0 else None
+            consolidation = None if setting.method is None else importance / setting.method.value
             record = _run(model, tokenizer, data, setting, seed, consolidation, training, measurement)
             path.parent.mkdir(parents=True, exist_ok=True)
             with replaced(path) as temporary:
                 write_json(temporary, dataclasses.asdict(record))
         records.append(record)
         tqdm.write(
-            f"{record.name:24} seed {seed}: dialog {record.dialog_perplexity:8.2f}  book {record.book_perplexity:8.2f}"
+            f"{record.name:24} seed {seed}: perplexity {record.task_perplexity:8.2f} on {data.names.task}, "
+            f"{record.retention_perplexity:8.2f} on {data.names.retention}"
         )
     records = with_forgetting(records)
-    write_report(records, folder)
+    write_report(records, folder, data.names)
     return records
 
 
@@ -105,12 +107,8 @@ def _run(
     tuned = _load(model, training)
     if seed is not None:
         args = dataclasses.replace(
-            training,  # type: ignore[call-arg]
-            seed=seed,
-            save_strategy="no",
-            ewc_lambda=setting.ewc_lambda,
-            ewc_coupling=setting.coupling or training.ewc_coupling,
-            disable_tqdm=True,
+            training,
+            **{**setting.overrides, "seed": seed, "save_strategy": "no", "disable_tqdm": True},
         )
         EWCTrainer(
             model=tuned,
@@ -120,20 +118,21 @@ def _run(
             data_collator=default_data_collator,
         ).train()
     seconds, peak = time.perf_counter() - start, peak_memory_bytes()
-    dialogs = _perplexity(tuned, tokenizer, data.task_texts, training, measurement)
-    books = _perplexity(tuned, tokenizer, data.retention_texts, training, measurement)
+    task = _perplexity(tuned, tokenizer, data.task_texts, training, measurement)
+    retention = _perplexity(tuned, tokenizer, data.retention_texts, training, measurement)
     return RunRecord(
         name=setting.name,
-        method=setting.method,
-        coupling=setting.coupling,
-        ewc_lambda=setting.ewc_lambda,
+        method=(PRETRAINED if seed is None else PLAIN) if setting.method is None else setting.method.value,
+        overrides=dict(setting.overrides),
         seed=seed,
-        dialog_nll=dialogs.nll,
-        dialog_perplexity=dialogs.perplexity,
-        book_nll=books.nll,
-        book_perplexity=books.perplexity,
+        task_nll=task.nll,
+        task_perplexity=task.perplexity,
+        retention_nll=retention.nll,
+        retention_perplexity=retention.perplexity,
         seconds=seconds,
         peak_memory_bytes=peak,
+        task_documents=_scores(task),
+        retention_documents=_scores(retention),
     )
 
 
@@ -143,9 +142,9 @@ def _load(model: str, training: EWCConfig) -> PreTrainedModel:
 
 
 def _estimate(
-    method: str, model: PreTrainedModel, data: StudyData, training: EWCConfig, measurement: Measurement
+    method: Method, model: PreTrainedModel, data: StudyData, training: EWCConfig, measurement: Measurement
 ) -> Consolidation:
-    if method == L2:
+    if method is Method.L2:
         return l2_to_start(model)
     return estimate_importance(
         model,
@@ -173,3 +172,7 @@ def _perplexity(
         batch_size=training.per_device_eval_batch_size,
         progress=False,
     )
+
+
+def _scores(result: PerplexityResult) -> list[list[float]]:
+    return [[document.nll_sum, document.num_tokens] for document in result.documents]

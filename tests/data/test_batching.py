@@ -1,0 +1,87 @@
+"""Batches of all examples in order, with labels at the positions that predict them, and parts of a batch."""
+
+import pytest
+import torch
+from architectures import bert, t5
+from transformers import BertForSequenceClassification
+
+from ewc_hf.data import IGNORED, Batch, batches
+
+
+def test_batches_keep_every_example_in_order(model, ragged):
+    """Each label is at the position before its token, which predicts it."""
+    got = list(batches(ragged, 2, None, model))
+    assert [len(batch) for batch in got] == [2, 2, 1]
+    assert [batch.numbers.tolist() for batch in got] == [[0, 1], [2, 3], [4]]
+    predicted = [row[row != -100].tolist() for batch in got for row in batch.labels]
+    assert predicted == [example["input_ids"][1:] for example in ragged]
+
+
+def test_labels_of_other_models_stay_in_place():
+    """An encoder-decoder is given its labels one later, after its start token."""
+    model = t5()
+    (batch,) = batches([{"input_ids": [5, 6, 7], "labels": [8, 9]}], 2, None, model)
+    assert batch.labels.tolist() == [[8, 9]]
+    assert batch.inputs["decoder_input_ids"].tolist() == [[0, 8]]
+    (batch,) = batches([{"input_ids": [5, 6], "label": 1}], 2, None, bert(BertForSequenceClassification))
+    assert batch.labels.tolist() == [1]
+
+
+def test_a_collator_replaces_the_padding_and_its_labels_are_shifted(model, ragged):
+    seen = []
+
+    def collate(examples):
+        seen.append(len(examples))
+        return {"input_ids": torch.tensor([[5, 6, 7]] * 3), "labels": torch.tensor([[-100, 6, 7]] * 3)}
+
+    got = list(batches([*ragged, ragged[0]], 3, collate, model))
+    assert seen == [3, 3]
+    assert got[0].inputs.keys() == {"input_ids"}
+    assert got[0].labels.tolist() == [[6, 7, -100]] * 3
+
+
+LABELS_BT = torch.tensor([[7, IGNORED], [8, 9], [IGNORED, IGNORED], [5, IGNORED], [6, 4]])
+BATCH = Batch({"input_ids": torch.arange(10).view(5, 2)}, LABELS_BT, torch.arange(20, 25))
+
+
+def assert_rows(batch, rows):
+    """All that belongs to an example is there."""
+    assert torch.equal(batch.inputs["input_ids"], BATCH.inputs["input_ids"][rows])
+    assert torch.equal(batch.labels, LABELS_BT[rows])
+    assert torch.equal(batch.numbers, BATCH.numbers[rows])
+
+
+@pytest.mark.parametrize(
+    ("rows", "positions"),
+    [(torch.tensor([3, 0]), [3, 0]), (torch.tensor([], dtype=torch.long), []), (slice(1, 4), [1, 2, 3])],
+    ids=["positions", "none", "slice"],
+)
+def test_rows_are_whole_examples(rows, positions):
+    assert_rows(BATCH.rows(rows), positions)
+
+
+@pytest.mark.parametrize(
+    ("size", "pieces"), [(1, [[0], [1], [2], [3], [4]]), (2, [[0, 1], [2, 3], [4]]), (9, [[0, 1, 2, 3, 4]])]
+)
+def test_pieces_are_all_examples_in_order(size, pieces):
+    for piece, rows in zip(BATCH.split(size), pieces, strict=True):
+        assert_rows(piece, rows)
+
+
+@pytest.mark.parametrize("even", [False, True], ids=["as they come", "even"])
+@pytest.mark.parametrize(
+    ("size", "shares"), [(1, [[0, 1, 2, 3, 4]]), (2, [[0, 2, 4], [1, 3]]), (7, [[0], [1], [2], [3], [4], [], []])]
+)
+def test_shares_are_all_examples_and_what_evens_them_has_no_label(size, shares, even):
+    before, largest = LABELS_BT.clone(), max(map(len, shares))
+    for index, rows in enumerate(shares):
+        share = BATCH.share(index, size, even)
+        assert len(share) == (largest if even else len(rows))
+        assert_rows(share.rows(slice(len(rows))), rows)
+        assert share.rows(slice(len(rows), None)).num_label_tokens == 0
+    assert torch.equal(LABELS_BT, before)
+
+
+def test_label_tokens_are_those_that_count():
+    assert [row.num_label_tokens for row in BATCH.split(1)] == [1, 2, 0, 1, 2]
+    assert BATCH.num_label_tokens == 6

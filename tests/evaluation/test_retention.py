@@ -1,0 +1,54 @@
+"""Perplexity on retention texts in the evaluations of a trainer."""
+
+from typing import ClassVar
+
+import pytest
+from small_runs import Stream, arguments, examples, small_model
+from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
+from transformers import TrainerCallback, default_data_collator
+
+from ewc_hf import EWCTrainer, evaluate_perplexity
+
+
+def retaining(tmp_path, eval_dataset, **options):
+    tokenizer, model = tiny_tokenizer(), tiny_gpt2()
+    return EWCTrainer(
+        model,
+        arguments(tmp_path, **options),
+        eval_dataset=eval_dataset,
+        train_dataset=Stream(),
+        processing_class=tokenizer,
+        data_collator=default_data_collator,
+        retention_texts={"books": SENTENCES},
+    )
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one dataset", "several datasets"])
+def test_evaluation_reads_retention_texts_once_and_callbacks_see_them(tmp_path, several):
+    class Seen(TrainerCallback):
+        metrics: ClassVar[list] = []
+
+        def on_evaluate(self, *args, metrics, **kwargs):
+            self.metrics.append(metrics)
+
+    dataset = examples(4)
+    trainer = retaining(tmp_path, {"a": dataset, "b": dataset} if several else dataset)
+    trainer.add_callback(Seen())
+    metrics = trainer.evaluate()
+    expected = evaluate_perplexity(trainer.model, trainer.processing_class, SENTENCES, progress=False)
+    assert metrics["eval_books_perplexity"] == pytest.approx(expected.perplexity)
+    assert metrics["eval_books_loss"] == pytest.approx(expected.nll)
+    assert metrics["eval_books_bits_per_byte"] == pytest.approx(expected.bits_per_byte)
+    assert ["eval_books_loss" in seen for seen in Seen.metrics] == ([True, False] if several else [True])
+    assert sum("eval_books_loss" in log for log in trainer.state.log_history) == 1
+
+
+def test_the_best_model_is_not_the_one_that_forgot_most(tmp_path):
+    with pytest.raises(ValueError, match="greater_is_better=False for 'books_perplexity'"):
+        retaining(tmp_path, examples(4), metric_for_best_model="eval_books_perplexity", eval_strategy="no")
+    retaining(tmp_path, examples(4), metric_for_best_model="eval_books_loss")
+
+
+def test_retention_texts_need_a_tokenizer(tmp_path):
+    with pytest.raises(ValueError, match="pass `processing_class=tokenizer`"):
+        EWCTrainer(small_model(), arguments(tmp_path), retention_texts={"books": SENTENCES})

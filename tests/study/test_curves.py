@@ -1,0 +1,91 @@
+import dataclasses
+import math
+
+import pytest
+from made_up_records import PRETRAINED, curve, record, study
+
+from ewc_hf.study.curves import curves_of, removed_at
+from ewc_hf.study.records import with_forgetting
+
+
+def test_nothing_can_be_removed_where_plain_forgot_nothing():
+    runs = [PRETRAINED, record("plain", 0, 0, 4.0, 4.0), record("fisher", 10, 0, 5.0, 3.9)]
+    assert [run.forgetting_removed for run in with_forgetting(runs)] == [None, 0.0, None]
+    assert removed_at(runs, 0.01)[0].forgetting_removed is None
+
+
+@pytest.mark.parametrize(
+    ("points", "increase", "removed", "ewc_lambda"),
+    [
+        pytest.param([(10, 4.08, 0.4)], 0.01, 0.2, 5.0, id="from plain lambda is linear"),
+        pytest.param([(10, 4.02, 0.2), (1000, 4.06, 0.6)], 0.01, 0.4, 100.0, id="between lambdas it is geometric"),
+        pytest.param([(1000, 4.06, 0.6), (10, 4.02, 0.2)], 0.01, 0.4, 100.0, id="points are ordered by lambda"),
+        pytest.param([(10, 4.04, 0.3), (30, 4.1, 0.6)], 0.01, 0.3, 10.0, id="at a point"),
+        pytest.param(
+            [(10, 4.08, 0.4), (30, 4.0, 0.8), (90, 4.2, 0.9)], 0.01, 0.2, 5.0, id="of two crossings the first"
+        ),
+        pytest.param([(10, 3.96, 0.1), (1000, 4.12, 0.5)], 0.01, 0.3, 100.0, id="after a dip below plain"),
+        pytest.param([(0, 4.0, 0.0), (10, 4.08, 0.4)], 0.01, 0.2, 5.0, id="after a control with lambda 0"),
+        pytest.param([(10, 4.02, 0.2)], 0.01, None, None, id="never reached"),
+        pytest.param([(10, math.nan, 0.2), (30, 4.1, 0.5)], 0.01, None, None, id="across a diverged run"),
+    ],
+)
+def test_removed_at_reads_the_crossing(points, increase, removed, ewc_lambda):
+    (result,) = removed_at([PRETRAINED, *curve(0, *points)], increase)
+    assert (result.curve, result.increase, result.seeds) == ("EWC (Fisher), loss", increase, 1)
+    assert result.interval is None
+    assert result.forgetting_removed == (removed and pytest.approx(removed))
+    assert result.ewc_lambda == (ewc_lambda and pytest.approx(ewc_lambda))
+
+
+def test_removed_at_averages_over_seeds_and_keeps_curves_apart():
+    runs = [
+        PRETRAINED,
+        *curve(0, (4, 4.04, 0.2)),
+        *curve(1, (16, 4.04, 0.4)),
+        *curve(0, (7, 4.04, 0.9), coupling="decoupled")[1:],
+    ]
+    loss, decoupled = removed_at(runs, 0.01)
+    assert loss.forgetting_removed == pytest.approx(0.3)
+    assert loss.interval == pytest.approx(12.706204736 * 0.1)
+    assert loss.ewc_lambda == pytest.approx(8.0)  # geometric mean of 4 and 16
+    assert (loss.curve, loss.seeds) == ("EWC (Fisher), loss", 2)
+    assert (decoupled.curve, decoupled.seeds) == ("EWC (Fisher), decoupled", 1)
+    assert decoupled.forgetting_removed == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        pytest.param(curve(1, (10, 4.02, 0.4)), id="a seed that never gets there"),
+        pytest.param(curve(1, (10, 4.08, 0.4))[1:], id="a seed without a plain run"),
+    ],
+)
+def test_one_seed_without_a_crossing_leaves_no_mean(second):
+    (result,) = removed_at([PRETRAINED, *curve(0, (10, 4.08, 0.4)), *second], 0.01)
+    assert (result.forgetting_removed, result.interval, result.ewc_lambda, result.seeds) == (None, None, None, 2)
+
+
+def test_options_make_curves_of_their_own_and_settings_without_a_lambda_none():
+    def variant(run, **overrides):
+        return dataclasses.replace(run, name=f"{run.name}-{overrides}", overrides={**run.overrides, **overrides})
+
+    plain, fisher = curve(0, (10, 4.08, 0.4))
+    runs = [plain, fisher, variant(fisher, ewc_stabilized=False), variant(plain, learning_rate=1e-4)]
+    titles = ["EWC (Fisher), loss", "EWC (Fisher), loss, ewc_stabilized=False"]
+    assert list(curves_of([PRETRAINED, *runs])) == titles
+    assert [result.curve for result in removed_at([PRETRAINED, *runs], 0.01)] == titles
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: removed_at([*study(), study()[2]], 0.01), "got 2 of .'fisher-loss-10', 0"),
+        (lambda: removed_at(study(), 0.0), "positive, finite rise.*got 0.0.*0.02"),
+        (lambda: removed_at(study(), math.nan), "got nan"),
+        (lambda: removed_at(study(), math.inf), "got inf"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,248 @@
+import dataclasses
+import shutil
+
+import datasets
+import pytest
+from books_and_dialogs import BOOKS, DIALOGS
+from datasets import Dataset
+from tiny import save_tiny_checkpoint, tiny_tokenizer
+from transformers import AutoModelForCausalLM
+
+from ewc_hf import Consolidation, EWCConfig, estimate_importance
+from ewc_hf.data import document_texts, pack
+from ewc_hf.study import (
+    Measurement,
+    Setting,
+    StudyData,
+    TextNames,
+    markdown_report,
+    parse_settings,
+    read_report,
+    run_study,
+)
+
+SETTINGS = ["plain", "fisher:decoupled:10", "l2:loss:1"]
+NAMES = ["plain", "fisher-decoupled-10", "l2-loss-1"]
+SEEDS = [0, 1]
+NAMES = ["plain", "fisher-decoupled-10", "l2-loss-1"]
+SEEDS = [0, 1]
+TEXTS = TextNames("dialogs", "books")
+MEASUREMENT = Measurement(num_examples=8)
+TIMES = ("seconds", "peak_memory_bytes")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def data():
+    books, dialogs = Dataset.from_dict({"text": BOOKS}), Dataset.from_dict({"turns": DIALOGS})
+    return StudyData(
+        retention_examples=pack(books, tiny_tokenizer(), 16),
+        task_examples=pack(dialogs, tiny_tokenizer(), 16),
+        retention_texts=BOOKS[:3],
+        task_texts=document_texts(dialogs)[:2],
+        names=TEXTS,
+    )
+
+
+def training(folder, **options):
+    return EWCConfig(
+        str(folder),
+        **{
+            "max_steps": 3,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-2,
+            "report_to": "none",
+            "save_strategy": "no",
+            "use_cpu": True,
+            "disable_tqdm": True,
+            **options,
+        },
+    )
+
+
+def study(model, data, folder, **options):
+    return run_study(model, data, parse_settings(SETTINGS), SEEDS, training(folder, **options), MEASUREMENT)
+
+
+@pytest.fixture(scope="module")
+def first(model, data, tmp_path_factory):
+    """The folder and the records of one study; tests work on copies of the folder."""
+    folder = tmp_path_factory.mktemp("study")
+    return folder, study(model, data, folder)
+
+
+@pytest.fixture
+def folder(first, tmp_path):
+    return shutil.copytree(first[0], tmp_path / "study")
+
+
+def numbers(records):
+    """What does not depend on the machine's mood."""
+    return [{k: v for k, v in dataclasses.asdict(record).items() if k not in TIMES} for record in records]
+
+
+def stamps(folder):
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def finished_work(folder):
+    return {path: stamp for path, stamp in stamps(folder).items() if path.parts[0] in ("runs", "importance")}
+
+
+def test_the_pretrained_model_comes_first_then_every_setting_with_every_seed(first):
+    _, records = first
+    expected = [("pretrained", None), *[(name, seed) for seed in SEEDS for name in NAMES]]
+    assert [(record.name, record.seed) for record in records] == expected
+    assert [(r.method, r.overrides) for r in records[:4]] == [
+        ("pretrained", {}),
+        ("plain", {}),
+        ("fisher", {"ewc_coupling": "decoupled", "ewc_lambda": 10.0}),
+        ("l2", {"ewc_coupling": "loss", "ewc_lambda": 1.0}),
+    ]
+
+
+def test_the_report_is_written(first):
+    folder, records = first
+    assert read_report(folder / "report.json") == (records, TEXTS)
+    assert (folder / "report.md").read_text(encoding="utf-8") == markdown_report(records, TEXTS)
+    assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
+    runs = {"pretrained.json", *[f"{name}-seed{seed}.json" for name in NAMES for seed in SEEDS]}
+    assert {path.name for path in (folder / "runs").iterdir()} == runs
+    assert {path.name for path in (folder / "importance").iterdir()} == {"fisher", "l2"}
+    top = {"protocol.json", "report.json", "report.md", "report.png", "runs", "importance"}
+    assert {path.name for path in folder.iterdir()} == top
+
+
+def test_fine_tuning_learns_and_the_penalty_holds_weights_back(first):
+    _, (pretrained, *tuned) = first
+    assert pretrained.forgetting == 0 and pretrained.forgetting_removed is None
+    for plain, fisher, l2 in (tuned[:3], tuned[3:]):
+        learned, by_the_way = pretrained.task_nll - plain.task_nll, pretrained.retention_nll - plain.retention_nll
+        assert learned > max(0, by_the_way), "the task is what is trained on"
+        assert plain.forgetting_removed == 0
+        assert len({plain.retention_nll, fisher.retention_nll, l2.retention_nll}) == 3
+        assert plain.task_nll < fisher.task_nll < pretrained.task_nll
+    assert all(record.seconds > 0 and record.peak_memory_bytes > 0 for record in tuned)
+    assert tuned[0].task_nll != tuned[3].task_nll, "seeds differ"
+
+
+def test_a_run_keeps_its_documents_scores_and_forgetting_gets_an_interval_over_them(data, first):
+    _, (pretrained, plain, *_) = first
+    for record in (pretrained, plain):
+        for texts, documents, nll in (
+            (data.task_texts, record.task_documents, record.task_nll),
+            (data.retention_texts, record.retention_documents, record.retention_nll),
+        ):
+            nats, num_tokens = zip(*documents, strict=True)
+            assert len(documents) == len(texts)
+            assert sum(nats) / sum(num_tokens) == pytest.approx(nll)
+    assert pretrained.forgetting_interval is None
+    low, high = plain.forgetting_interval
+    assert low <= plain.forgetting <= high and low < high
+
+
+def test_a_setting_may_change_any_option(model, data, tmp_path):
+    settings = parse_settings(["plain:learning_rate=1e-30", "fisher:loss:10:ewc_stabilized=false", "fisher:loss:10"])
+    pretrained, plain, still, unstabilized, stabilized = run_study(
+        model, data, settings, [0], training(tmp_path), MEASUREMENT
+    )
+    assert (still.name, still.method, still.overrides) == (
+        "plain-learning_rate=1e-30",
+        "plain",
+        {"learning_rate": 1e-30},
+    )
+    assert still.task_nll == pytest.approx(pretrained.task_nll, rel=1e-6) != pytest.approx(plain.task_nll, rel=1e-3)
+    assert unstabilized.overrides == {**stabilized.overrides, "ewc_stabilized": False}
+    assert unstabilized.task_nll != stabilized.task_nll
+    assert still.forgetting == pytest.approx(0, abs=1e-4)
+
+
+def test_another_protocol_in_the_same_folder_is_refused(model, data, folder):
+    before = stamps(folder)
+    with pytest.raises(ValueError, match="another training; choose another output_dir"):
+        study(model, data, folder, learning_rate=2e-2)
+    assert stamps(folder) == before
+
+
+def test_the_importance_is_that_of_the_pretraining_text(model, data, first):
+    stored = Consolidation.from_pretrained(first[0] / "importance/fisher")
+    pretrained = AutoModelForCausalLM.from_pretrained(model)
+    expected = estimate_importance(pretrained, data.retention_examples, num_examples=8, progress=False)
+    assert stored.metadata["importance_fingerprint"] == expected.metadata["importance_fingerprint"]
+
+
+def test_a_strength_holds_everything_at_its_anchor(model, data, tmp_path):
+    settings = parse_settings(["l2:decoupled:1e12"])
+    pretrained, plain, held = run_study(model, data, settings, [0], training(tmp_path), MEASUREMENT)
+    assert held.task_nll == pytest.approx(pretrained.task_nll, rel=1e-6)
+    assert held.task_nll != pytest.approx(plain.task_nll, rel=1e-3)
+
+
+def test_the_coupling_is_the_settings_own(model, data, tmp_path):
+    settings = parse_settings(["l2:loss:1", "l2:decoupled:1"])
+    losses = {
+        default: [r.task_nll for r in run_study(model, data, settings, [0], args, MEASUREMENT)[2:]]
+        for default in ("loss", "decoupled")
+        for args in [training(tmp_path / default, ewc_coupling=default)]
+    }
+    assert losses["loss"] == losses["decoupled"]
+    assert len(set(losses["loss"])) == 2
+
+
+def test_a_second_call_runs_nothing_again(model, data, first, folder):
+    before = finished_work(folder)
+    assert study(model, data, folder) == first[1]
+    assert finished_work(folder) == before
+    assert len(before) > 7
+
+
+def test_more_seeds_run_only_what_is_missing(model, data, first, folder):
+    before = finished_work(folder)
+    records = run_study(model, data, parse_settings(["l2:loss:1"]), [0, 2], training(folder), MEASUREMENT)
+    assert [(r.name, r.seed) for r in records[1:]] == [("plain", 0), ("l2-loss-1", 0), ("plain", 2), ("l2-loss-1", 2)]
+    assert records[1] == first[1][1]
+    added = finished_work(folder).keys() - before.keys()
+    assert {path.name for path in added} == {"plain-seed2.json", "l2-loss-1-seed2.json"}
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        pytest.param(["runs/plain-seed1.json"], id="a plain run"),
+        pytest.param(["runs/fisher-decoupled-10-seed1.json", "report.json"], id="a run and the report"),
+        pytest.param(["runs/fisher-decoupled-10-seed0.json", "importance"], id="a run and the importance"),
+        pytest.param(["runs/pretrained.json"], id="the pretrained model"),
+    ],
+)
+def test_an_interrupted_study_ends_with_the_same_numbers(model, data, first, folder, lost):
+    for name in lost:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    records = study(model, data, folder)
+    assert numbers(records) == numbers(first[1])
+    assert all((folder / name).exists() for name in lost)
+    kept = [record.name for record, old in zip(records, first[1], strict=True) if record == old]
+    assert len(kept) == len(records) - 1, "only what was lost is run again"
+
+
+def test_an_unknown_method_is_named(model, data, tmp_path):
+    with pytest.raises(ValueError, match=r"magic is not a valid .*'fisher', 'mas'"):
+        run_study(model, data, parse_settings(["magic:loss:1"]), [0], training(tmp_path), MEASUREMENT)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_leave_no_checkpoints_in_the_studys_folder(model, data, tmp_path):
+    run_study(model, data, [Setting("plain")], [0], training(tmp_path, save_strategy="steps"), MEASUREMENT)
+    assert list(tmp_path.glob("checkpoint-*")) == []

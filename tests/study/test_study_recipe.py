@@ -1,0 +1,35 @@
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import datasets
+from books_and_dialogs import BOOKS, DIALOGS
+from datasets import Dataset
+from tiny import save_tiny_checkpoint
+
+from ewc_hf.study import TextNames, read_report
+
+RECIPE = Path(__file__).parents[2] / "recipes/forgetting_study.py"
+
+
+def test_the_recipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    model = save_tiny_checkpoint(tmp_path / "model")
+    Dataset.from_dict({"text": BOOKS}).to_parquet(tmp_path / "books.parquet")
+    Dataset.from_dict({"turns": DIALOGS}).to_parquet(tmp_path / "dialogs.parquet")
+    (tmp_path / "study.yaml").write_text(
+        f"model: {model}\nmax_steps: 9\nlearning_rate: 1e-2\nuse_cpu: true\nreport_to: none\nsave_strategy: 'no'\n"
+        "disable_tqdm: true\nblock_size: 16\nnum_examples: 4\n"
+    )
+    words = f"--retention {tmp_path}/books.parquet --retention_test {tmp_path}/books.parquet "
+    words += f"--task {tmp_path}/dialogs.parquet --task_test {tmp_path}/dialogs.parquet --learn_from a "
+    words += f"--settings l2:loss:1 --seeds 3 --max_steps 2 --output_dir {tmp_path}/out "
+    words += f"--task_name chat --config {tmp_path}/study.yaml"
+    monkeypatch.setattr(sys, "argv", ["forgetting_study.py", *words.split()])
+    runpy.run_path(str(RECIPE), run_name="__main__")
+    records, names = read_report(tmp_path / "out/report.json")
+    assert names == TextNames("chat", "retention")
+    assert [(r.name, r.seed) for r in records] == [("pretrained", None), ("plain", 3), ("l2-loss-1", 3)]
+    assert json.loads((tmp_path / "out/protocol.json").read_text())["training"]["max_steps"] == 2
+    assert "| l2-loss-1 " in capsys.readouterr().out
