@@ -61,12 +61,13 @@ class EWCMixin(ResumingMixin, RetentionMixin):
             remembered: Consolidation | StoredConsolidation
             if isinstance(consolidation, Consolidation):
                 remembered = consolidation
-                remembered.own_anchor()
             else:
                 self.accelerator.wait_for_everyone()  # one process may be writing it
                 remembered = StoredConsolidation.open(consolidation, collective=True)
-            require_matching_model(remembered, self.model)
             self._ewc.lambda_in(remembered.metadata["unit"])
+            require_matching_model(remembered, self.model)
+            if isinstance(remembered, Consolidation):
+                remembered.own_anchor()
             self.add_callback(_PenaltyCallback(self, remembered))
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:

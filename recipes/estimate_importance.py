@@ -45,6 +45,8 @@ class ImportanceArguments:
 def main() -> None:
     """Estimate and store."""
     (args,) = parse_arguments(ImportanceArguments, description=__doc__)
+    if args.output_dir is None and not Path(args.model).is_dir():
+        raise ValueError(f"expected output_dir beside a model from the Hub, '{args.model}', got None; name a folder")
     state = launched()
 
     # 1. The model and packed blocks of the text that it has to remember.

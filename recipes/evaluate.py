@@ -5,7 +5,9 @@ accelerate launch recipes/evaluate.py --model out/tuned --text books_test.parque
 The same as `ewc-hf perplexity`, for those who launch everything from `recipes/`.
 """
 
-from ewc_hf.cli.perplexity import main
+import sys
+
+from ewc_hf.cli import main
 
 if __name__ == "__main__":
-    main()
+    main(["perplexity", *sys.argv[1:]])

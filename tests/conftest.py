@@ -1,7 +1,5 @@
 """Tiny float64 models and data sets, all of them seeded."""
 
-from importlib import import_module
-
 import datasets
 import pytest
 import torch
@@ -9,10 +7,11 @@ from hypothesis import settings
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from ewc_hf import Consolidation
+from ewc_hf.engines import chunks
 
 VOCAB, LENGTH = 40, 9
 
-pytest.register_assert_rewrite("assertions")
+pytest.register_assert_rewrite("assertions", "stored_files")
 
 settings.register_profile("reproducible", deadline=None, derandomize=True, database=None, max_examples=100)
 settings.load_profile("reproducible")
@@ -86,9 +85,8 @@ def datasets_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """How many numbers a chunk has: small tensors are larger than one, and the last chunk is a short one."""
-    module, size = import_module("ewc_hf.engines.chunks"), 4  # the package's attribute of this name is the function
-    monkeypatch.setattr(module, "_CHUNK", size)
-    return size
+    monkeypatch.setattr(chunks, "_CHUNK", 4)
+    return chunks._CHUNK
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A training run that can be told when to kill its own process; `test_resume.py` starts it in processes of its own."""
+"""A training run that can be told when to kill its own process; `test_killed_runs.py` starts it in another one."""
 
 import os
 import shutil

@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import distributed_cases as cases
 import distributed_run as run
 import pytest
 import torch
@@ -15,15 +16,17 @@ from safetensors.torch import load_file
 
 from ewc_hf import Consolidation
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parent
-TORCH_CASES = [case for case in run.CASES if not case.engine.startswith("zero")]
-ZERO_CASES = [case for case in run.CASES if case.engine.startswith("zero")]
+TORCH_CASES = [case for case in cases.CASES if not case.engine.startswith("zero")]
+ZERO_CASES = [case for case in cases.CASES if case.engine.startswith("zero")]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
-    run.write_models(folder)
+    cases.write_models(folder)
     return folder
 
 
@@ -95,7 +98,7 @@ def test_the_penalty_matters_here(alone, case):
     assert max((penalized[name] - w).abs().max().item() for name, w in plain.items()) > 1e-4
 
 
-@pytest.mark.parametrize("case", run.HELD_CASES, ids=lambda case: case.engine)
+@pytest.mark.parametrize("case", cases.HELD_CASES, ids=lambda case: case.engine)
 def test_bfloat16_training_moves_nothing_under_an_infinite_lambda(request, folder, case):
     """The pull is that of the master weights, after the optimizer's step, before anything is gathered or rounded.
 
@@ -109,11 +112,11 @@ def test_bfloat16_training_moves_nothing_under_an_infinite_lambda(request, folde
         assert rounded or torch.equal(weight, anchor[name]), name
 
 
-@pytest.mark.parametrize("engine", run.RESUMED)
+@pytest.mark.parametrize("engine", cases.RESUMED)
 def test_a_resumed_run_ends_as_an_uninterrupted_one(request, folder, engine):
     request.getfixturevalue("zero_run" if engine.startswith("zero") else "torch_run")
     got = load_file(folder / f"resumed-{engine}.safetensors")
-    uninterrupted = load_file(folder / f"{run.Case(engine, 'decoupled', 1, 'adamw').name}.safetensors")
+    uninterrupted = load_file(folder / f"{cases.Case(engine, 'decoupled', 1, 'adamw').name}.safetensors")
     assert all(torch.equal(got[name], w) for name, w in uninterrupted.items())
 
 
@@ -122,12 +125,12 @@ def test_a_run_that_was_killed_while_it_saved_ends_as_one_that_was_not(torch_run
     checkpoints = {path.name: (path / "trainer_state.json").is_file() for path in (torch_run / "killed").iterdir()}
     assert checkpoints == {"checkpoint-2": True, "checkpoint-4": False}
     got = load_file(run_to_its_end(torch_run, "resume") / "killed.safetensors")
-    uninterrupted = load_file(torch_run / f"{run.Case('fsdp2', 'decoupled', 1, 'adamw').name}.safetensors")
+    uninterrupted = load_file(torch_run / f"{cases.Case('fsdp2', 'decoupled', 1, 'adamw').name}.safetensors")
     assert all(torch.equal(got[name], w) for name, w in uninterrupted.items())
 
 
 def test_a_run_of_two_processes_is_resumed_by_one(torch_run, alone):
-    case = run.Case("one", "decoupled", 1, "adamw")
+    case = cases.Case("one", "decoupled", 1, "adamw")
     trainer = run.make_trainer(case, torch_run, ewc_synaptic=True)
     trainer.train(resume_from_checkpoint=str(torch_run / "resumed" / "ddp" / "checkpoint-3"))
     for name, w in alone(case)[0].items():
@@ -138,7 +141,7 @@ def test_a_run_of_two_processes_is_resumed_by_one(torch_run, alone):
 
 def test_a_sharded_run_of_two_processes_is_resumed_by_four(torch_run, alone):
     got = load_file(run_to_its_end(torch_run, "move", processes=4) / "moved.safetensors")
-    for name, w in alone(run.Case("one", "decoupled", 1, "adamw"))[0].items():
+    for name, w in alone(cases.Case("one", "decoupled", 1, "adamw"))[0].items():
         torch.testing.assert_close(got[name], w, rtol=0, atol=1e-8)
     learned, expected = (torch_run / folder / "learned" for folder in ("moved", "resumed/fsdp2"))
     assert_same_importance(Consolidation.from_pretrained(learned), Consolidation.from_pretrained(expected), 1e-8)
@@ -152,7 +155,7 @@ def assert_same_importance(got, expected, bound):
 
 
 @pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("name", run.ESTIMATES)
+@pytest.mark.parametrize("name", cases.ESTIMATES)
 def test_two_processes_estimate_as_one(torch_run, engine, name):
     if (engine, name) == ("fsdp2", "signal"):
         pytest.skip("the signal of sharded layers is refused")

@@ -93,8 +93,8 @@ def test_recipes_go_through_doors(recipe):
     ("module", "source", "wrong"),
     [
         ("penalty/kernels.py", "from .step_size import StepSize", []),
-        ("penalty/kernels.py", "from ..engines import chunks", []),
-        ("penalty/kernels.py", "from ..engines.chunks import chunks", ["ewc_hf.engines.chunks"]),
+        ("penalty/kernels.py", "from ..engines import in_chunks", []),
+        ("penalty/kernels.py", "from ..engines.chunks import in_chunks", ["ewc_hf.engines.chunks"]),
         ("penalty/kernels.py", "from ..engines import sharding", ["ewc_hf.engines.sharding"]),
         ("penalty/kernels.py", "from ..importance import Method", ["ewc_hf.importance"]),
         ("storage/shards.py", "from ..data import IGNORED", ["ewc_hf.data"]),

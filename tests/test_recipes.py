@@ -51,9 +51,9 @@ def test_importance_then_finetuning_then_perplexity(folder, config):
     (folder / "defaults.yaml").write_text("learning_rate: 1e-2\nmax_steps: 2\nlogging_steps: 1\nblock_size: 8\n")
     launch(
         folder, config, "finetune.py", "--use_cpu", "true", "--config", "defaults.yaml", "--model", "model",
-        "--consolidation", "model", "--dialogs", "dialogs.jsonl", "--dialogs_test", "dialogs.jsonl",
-        "--retention_test", "books.jsonl", "--learn_from", "B", "--output_dir", "out", "--save_steps", "1",
-        "--max_steps", "3",
+        "--consolidation", "model", "--task", "dialogs.jsonl", "--task_test", "dialogs.jsonl",
+        "--retention_test", "books.jsonl", "--retention_name", "books", "--learn_from", "B", "--output_dir", "out",
+        "--save_steps", "1", "--max_steps", "3",
     )  # fmt: skip
     log = json.loads((folder / "out" / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]
     assert [entry["step"] for entry in log if "ewc_penalty" in entry] == [1, 2, 3]
@@ -83,5 +83,5 @@ def test_accelerate_reads_the_launch_configs(name, engine, processes):
 
 
 def test_there_are_no_other_launch_configs():
-    names = {path.stem for path in (RECIPES / "accelerate").iterdir()}
+    names = {path.stem for path in (RECIPES / "accelerate").glob("*.yaml")}
     assert names == {"cpu", "one_gpu", "ddp", "fsdp2", "zero2", "zero3"}

@@ -1,7 +1,6 @@
 """How is it called from a shell?"""
 
 from .arguments import parse_arguments
+from .commands import main
 
-__all__ = [
-    "parse_arguments",
-]
+__all__ = ["main", "parse_arguments"]

@@ -31,11 +31,11 @@ class PerplexityArguments:
     output_file: str | None = field(default=None, metadata={"help": "JSON file for the result with every document's."})
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str]) -> None:
     """Measure and print.
 
     Args:
-        argv: the words after `ewc-hf perplexity`; None takes them from the process's command line.
+        argv: the words after `ewc-hf perplexity`.
     """
     description = "Measure perplexity with a sliding window."
     (args,) = parse_arguments(PerplexityArguments, argv=argv, prog="ewc-hf perplexity", description=description)

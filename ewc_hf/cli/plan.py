@@ -39,11 +39,11 @@ class PlanArguments:
     offload: bool = field(default=False, metadata={"help": "As EWCConfig's ewc_offload."})
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str]) -> None:
     """Print a Markdown table with a row for each engine.
 
     Args:
-        argv: the words after `ewc-hf plan`; None takes them from the process's command line.
+        argv: the words after `ewc-hf plan`.
     """
     description = "Tell the memory and traffic of fine-tuning a model with EWC."
     (args,) = parse_arguments(PlanArguments, argv=argv, prog="ewc-hf plan", description=description)

@@ -72,7 +72,7 @@ class StoredConsolidation:
         if checked_fingerprint(importance, "importance", collective) != metadata["importance_fingerprint"]:
             raise ValueError(
                 f"expected the importance of fingerprint {metadata['importance_fingerprint']} in '{folder}', "
-                "got another; its shards and its config were not saved collective: copy or estimate it again"
+                "got another; its shards and its config were not saved together: copy or estimate it again"
             )
         if recorded["source"] in (HERE, ANCHOR):
             metadata["anchor"] = {**recorded, "source": str(source), "revision": revision}

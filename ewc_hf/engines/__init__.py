@@ -1,7 +1,7 @@
 """Where are the numbers of a parameter in this process?"""
 
 from .choose import require_engine, stepped_parameters
-from .chunks import chunks, displacement
+from .chunks import displacement, in_chunks
 from .memory import peak_memory_bytes, reset_peak_memory
 from .modes import evaluating, in_full_precision, without_cache
 from .parameters import (
@@ -28,11 +28,11 @@ __all__ = [
     "all_agree",
     "all_reduce",
     "are_sharded",
-    "chunks",
     "device_of",
     "displacement",
     "divided",
     "evaluating",
+    "in_chunks",
     "in_full_precision",
     "is_sharded",
     "launched",

@@ -13,7 +13,7 @@ _FUSED_CHUNK = 1 << 24
 """A compiled kernel reads each number once; there the chunks only bound the memory."""
 
 
-def chunks(first: Tensor, *others: Tensor, fused: bool = False) -> Iterator[tuple[Tensor, ...]]:
+def in_chunks(first: Tensor, *others: Tensor, fused: bool = False) -> Iterator[tuple[Tensor, ...]]:
     """Yield views of equally many elements of each tensor, on the first one's device.
 
     Tensors in different orders of memory come whole.

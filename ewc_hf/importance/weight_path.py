@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engines import LocalParameters, chunks, displacement
+from ..engines import LocalParameters, displacement, in_chunks
 from ..storage import Tensors, index_path, open_shards, verify_shards, write_shards
 
 _STEM = "ewc_synaptic"
@@ -114,13 +114,13 @@ class WeightPath:
         for p in self._parameters:
             if p.grad is not None:
                 accrued, start = self._accrued[p.name], self._start[p.name]
-                for total, g, w, s in chunks(accrued, p.grad, p.weight, start):
+                for total, g, w, s in in_chunks(accrued, p.grad, p.weight, start):
                     total.addcmul_(g, displacement(w, s, total.dtype), value=factor)
 
     def importance(self, damping: float) -> Tensors:
         """Return Omega in place of what has accrued."""
         for p in self._parameters:
-            for total, w, s in chunks(self._accrued[p.name], p.weight, self._start[p.name]):
+            for total, w, s in in_chunks(self._accrued[p.name], p.weight, self._start[p.name]):
                 total.div_(displacement(w, s, total.dtype).square_().add_(damping)).clamp_(min=0)
         return self._parameters.like_parameters(self._accrued)
 

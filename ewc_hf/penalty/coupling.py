@@ -53,7 +53,9 @@ class CoupledPenalty:
     ) -> None:
         if coupling is Coupling.DECOUPLED:
             require_readable_step(parameters.optimizer)
-        if not any(term.names for term in terms):
+        names = [name for term in terms for name in term.names]
+        assert len(set(names)) == len(names), "a parameter belongs to one term"
+        if not names:
             raise ValueError(
                 f"expected an optimizer that steps weights of the consolidation, got "
                 f"{type(parameters.optimizer).__name__} with none of them; layer-wise optimizers, which step during "

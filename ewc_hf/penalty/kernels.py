@@ -21,7 +21,7 @@ from functools import cache, lru_cache
 import torch
 from torch import Tensor
 
-from ..engines import chunks, displacement
+from ..engines import displacement, in_chunks
 from .step_size import StepSize
 
 _WORTH_FUSING = 1 << 16
@@ -42,7 +42,7 @@ def penalty_value(weight: Tensor, anchor: Tensor, importance: Tensor, ewc_lambda
     total = torch.zeros((), dtype=dtype, device=weight.device)
     if ewc_lambda > 0:
         inverse_lambda, alpha_tensor = _positive(1 / ewc_lambda, dtype), _positive(alpha, dtype)
-        for w, a, omega in chunks(weight, anchor, importance):
+        for w, a, omega in in_chunks(weight, anchor, importance):
             compliance = inverse_lambda / omega.to(dtype) + alpha_tensor
             total += displacement(w, a, dtype).square_().div_(compliance).sum()
     return total / 2
@@ -81,7 +81,7 @@ def add_penalty_gradient(
         scalars = _positive(1 / ewc_lambda / loss_scale, dtype), _positive(alpha / loss_scale, dtype)
         fused &= weight.numel() >= _WORTH_FUSING
         kernel = _compiled(_gradient_kernel) if fused else _gradient_kernel
-        for g, w, a, omega in chunks(grad, weight, anchor, importance, fused=fused):
+        for g, w, a, omega in in_chunks(grad, weight, anchor, importance, fused=fused):
             kernel(g, w, a, omega, *scalars)
 
 
@@ -118,12 +118,12 @@ def proximal_step(
     kernel = _compiled(_proximal_kernel) if fused else _proximal_kernel
     if step.second_moment is None:
         compliance = _positive(1 / strength, dtype)
-        for w, a, omega in chunks(weight, anchor, importance, fused=fused):
+        for w, a, omega in in_chunks(weight, anchor, importance, fused=fused):
             kernel(w, a, omega, compliance)
     else:
         slope = _positive(1 / (strength * step.bias_correction**0.5), dtype)
         offset = _positive(step.eps / strength, dtype)
-        for w, a, omega, v in chunks(weight, anchor, importance, step.second_moment, fused=fused):
+        for w, a, omega, v in in_chunks(weight, anchor, importance, step.second_moment, fused=fused):
             kernel(w, a, omega, offset, v, slope)
 
 

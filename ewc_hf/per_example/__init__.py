@@ -1,4 +1,4 @@
-"""What is each example"s gradient?"""
+"""What is each example's gradient?"""
 
 from .contributions import Statistic
 from .layers import GradientPath

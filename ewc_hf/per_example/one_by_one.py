@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch
-from ..engines import are_sharded, local_part
+from ..engines import are_sharded, local_part, trainable_parameters
 from .contributions import Statistic
 
 Objective = Callable[[nn.Module, Batch], Tensor]
@@ -32,7 +32,7 @@ def add_one_by_one(
 
     Args:
         sums: by parameter name, changed in place; of a sharded parameter, of the part that this process holds.
-        parameters: those to differentiate with respect to; of a sharded model all that are trained.
+        parameters: those to differentiate with respect to.
         model: unwrapped; `p.grad` stays as it is.
         batch: of a sharded model the same in every process.
         objective: maps model and batch to one scalar per example.
@@ -44,10 +44,12 @@ def add_one_by_one(
 
     differentiate = _differentiate_sharded if are_sharded(parameters) else _differentiate
     for example in batch.split(1):
-        differentiate(objective(model, example).sum(), parameters, add)
+        differentiate(model, objective(model, example).sum(), parameters, add)
 
 
-def _differentiate(value: Tensor, parameters: Mapping[str, nn.Parameter], take: Callable[[str, Tensor], None]) -> None:
+def _differentiate(
+    model: nn.Module, value: Tensor, parameters: Mapping[str, nn.Parameter], take: Callable[[str, Tensor], None]
+) -> None:
     """Hand over each gradient when it is there, so that those of one parameter only are held at a time."""
 
     def take_and_drop(name: str, gradient: Tensor) -> Tensor:
@@ -63,10 +65,10 @@ def _differentiate(value: Tensor, parameters: Mapping[str, nn.Parameter], take: 
 
 
 def _differentiate_sharded(
-    value: Tensor, parameters: Mapping[str, nn.Parameter], take: Callable[[str, Tensor], None]
+    model: nn.Module, value: Tensor, parameters: Mapping[str, nn.Parameter], take: Callable[[str, Tensor], None]
 ) -> None:
     """Hand over this process's part of each gradient; FSDP2 leaves them in `p.grad` and nowhere else."""
-    held = {p: p.grad for p in parameters.values()}
+    held = {p: p.grad for p in trainable_parameters(model).values()}
     for p in held:
         p.grad = None
     try:

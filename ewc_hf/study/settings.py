@@ -71,6 +71,8 @@ def _parse(spec: str) -> list[Setting]:
             raise ValueError(f"'{PLAIN}' takes options, such as learning_rate=1e-4, and nothing else")
         fixed: dict[str, Any] = {}
     else:
+        if Method(method) is Method.SYNAPTIC:
+            raise ValueError("'synaptic' accrues while the old text is learned, which a study does not do")
         method = Method(method).value
         coupling, strengths = penalty
         fixed = {"ewc_coupling": Coupling(coupling).value}

@@ -6,7 +6,8 @@ import sys
 import pytest
 from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
 
-from ewc_hf import cli, demo
+from ewc_hf import cli
+from ewc_hf.demo import run as demo
 
 
 def call(monkeypatch, *words):

@@ -5,7 +5,7 @@ import torch
 from conftest import gpt2
 from torch import nn
 
-from ewc_hf.engines.parameters import LocalParameters, trainable_parameters, unwrap
+from ewc_hf.engines.parameters import LocalParameters, named_parameters, trainable_parameters, unwrap
 
 
 def compiled(model):
@@ -40,6 +40,7 @@ def test_tied_weights_are_held_once(tied):
 def test_a_frozen_parameter_is_not_held(model):
     model.transformer.wpe.weight.requires_grad_(False)
     assert "transformer.wpe.weight" not in trainable_parameters(model)
+    assert "transformer.wpe.weight" in named_parameters(model)
 
 
 def test_a_model_without_a_trainable_parameter_is_refused(model):

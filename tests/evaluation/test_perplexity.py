@@ -2,26 +2,17 @@
 
 import dataclasses
 import math
-import random
 
 import pytest
 import torch
-from ewc_hf.perplexity import _windows
 from hypothesis import given
 from hypothesis import strategies as st
+from measured_texts import WINDOW, letters, measure
 from tiny import BOS, EOS, VOCABULARY, encode, tiny_gpt2, tiny_tokenizer
 
-from ewc_hf import evaluate_perplexity
+from ewc_hf.evaluation.perplexity import _windows
 
-WINDOW = 8
 LENGTHS = (27, 0, WINDOW, 1, WINDOW - 2, 2 * WINDOW, WINDOW - 1, WINDOW + 1)
-
-
-def letters(length, seed=0):
-    """A text of exactly so many tokens, one a byte."""
-    return "".join(random.Random(seed + 100 * length).choices("jqxz", k=length))
-
-
 TEXTS = [letters(length) for length in LENGTHS]
 
 
@@ -42,10 +33,6 @@ def uniform_model():
 @pytest.fixture(scope="module")
 def tokenizer():
     return tiny_tokenizer()
-
-
-def measure(model, tokenizer, texts, **options):
-    return evaluate_perplexity(model, tokenizer, texts, **{"window": WINDOW, "progress": False, **options})
 
 
 def first_window(position, window, stride):
@@ -167,36 +154,6 @@ def test_a_document_is_cut_with_its_words_and_bytes(model, tokenizer):
     cut = measure(model, tokenizer, ["zq xjjq zz", "q"], max_document_tokens=4)
     assert cut == measure(model, tokenizer, ["zq x", "q"])
     assert dataclasses.astuple(cut.documents[0])[1:] == (4, 2, 4)
-
-
-def test_the_interval_is_over_documents_weighted_by_tokens(model, tokenizer):
-    texts = [letters(5, seed=1), letters(25, seed=2)]
-    result = measure(model, tokenizer, texts)
-    alone = sorted(measure(model, tokenizer, [text]).nll for text in texts)
-    assert result.nll_interval == pytest.approx(alone), "a quarter of the resamples hold one document only, twice"
-    weighted = sum(score.nll_sum for score in result.documents) / 30
-    assert result.nll == pytest.approx(weighted)
-
-
-def test_the_interval_surrounds_the_mean_and_follows_the_seed(model, tokenizer):
-    texts = [letters(length, seed=1) for length in range(3, 23)]
-    first, again, other = (measure(model, tokenizer, texts, seed=seed) for seed in (0, 0, 1))
-    low, high = first.nll_interval
-    assert low < first.nll < high
-    assert again == first
-    assert other.nll == first.nll
-    assert other.nll_interval != first.nll_interval
-
-
-def test_one_document_has_no_interval(model, tokenizer):
-    assert measure(model, tokenizer, [letters(20)]).nll_interval is None
-
-
-@pytest.mark.parametrize("length", [[9], [9, 20]])
-def test_an_empty_document_does_not_widen_the_interval(model, tokenizer, length):
-    texts = [letters(n) for n in length]
-    with_empty = measure(model, tokenizer, [*texts, ""])
-    assert with_empty.nll_interval == measure(model, tokenizer, texts).nll_interval
 
 
 def test_text_without_spaces_has_a_word_perplexity(model, tokenizer):

@@ -1,69 +1,19 @@
-"""A consolidation coupled to a model and its optimizer."""
-
-import logging
+"""Terms coupled to a model and its optimizer."""
 
 import oracles
 import pytest
 import torch
+from changed_consolidations import changed, renamed
 from conftest import consolidation_of, gpt2
-from ewc_hf.coupling import CoupledPenalty, require_matching_model
-from ewc_hf.params import LocalParameters
 from torch import optim
 from transformers import Adafactor
 
-from ewc_hf import Consolidation, Coupling
+from ewc_hf import Coupling
+from ewc_hf.engines import LocalParameters
+from ewc_hf.penalty import CoupledPenalty, Diagonal
 
 LAMBDA, ALPHA, LR = 5.0, 0.1, 0.1
 BIAS = "transformer.ln_f.bias"
-
-
-def changed(consolidation, importance=None, anchor=None, **metadata):
-    return Consolidation(
-        {**consolidation.importance, **(importance or {})},
-        {**consolidation.anchor, **(anchor or {})},
-        {**consolidation.metadata, **metadata},
-    )
-
-
-def renamed(consolidation, names):
-    """Keep the parameters that `names` has a new name for."""
-    return Consolidation(
-        {new: consolidation.importance[old] for old, new in names.items()},
-        {new: consolidation.anchor[old] for old, new in names.items()},
-        consolidation.metadata,
-    )
-
-
-def test_a_matching_model_passes_without_a_word(model, caplog):
-    require_matching_model(consolidation_of(model), model)
-    assert not caplog.records
-
-
-def test_a_model_of_other_names_is_refused(model):
-    other = renamed(consolidation_of(model), {name: f"base.{name}" for name, _ in model.named_parameters()})
-    with pytest.raises(ValueError, match=r"such as 'base\.transformer\..*', got only others, such as 'transformer\."):
-        require_matching_model(other, model)
-
-
-def test_a_model_of_another_shape_is_refused(model):
-    other = changed(consolidation_of(model), importance={BIAS: torch.ones(17)}, anchor={BIAS: torch.ones(17)})
-    with pytest.raises(ValueError, match=rf"expected '{BIAS}' of shape \(17,\) .*, got \(16,\); estimate"):
-        require_matching_model(other, model)
-
-
-def test_weights_without_importance_are_named_in_a_warning(model, caplog):
-    names = {name: name for name, _ in model.named_parameters() if name not in (BIAS, "transformer.wpe.weight")}
-    with caplog.at_level(logging.WARNING):
-        require_matching_model(renamed(consolidation_of(model), names), model)
-    (record,) = caplog.records
-    assert f"2 trainable parameters have no importance and move freely, such as '{BIAS}'" in record.getMessage()
-
-
-def test_importance_of_frozen_weights_is_no_matter(model, caplog):
-    consolidation = consolidation_of(model)
-    model.transformer.wpe.weight.requires_grad_(False)
-    require_matching_model(consolidation, model)
-    assert not caplog.records
 
 
 def scaler_of(scale):
@@ -72,10 +22,14 @@ def scaler_of(scale):
     return scaler
 
 
-def coupled(model, coupling, optimizer, alphas=(ALPHA,), anchor=None):
+def coupled(model, coupling, optimizer, alphas=(ALPHA,), num_terms=1):
+    """A consolidation whose anchor is away from the weights, coupled as one term or as several that share it out."""
     consolidation = consolidation_of(model)
     consolidation = changed(consolidation, anchor={k: w + 0.1 for k, w in consolidation.anchor.items()})
-    return consolidation, CoupledPenalty(consolidation, LocalParameters(model, optimizer), coupling, LAMBDA, alphas)
+    parameters, names = LocalParameters(model, optimizer), list(consolidation.importance)
+    shares = [{name: name for name in names[number::num_terms]} for number in range(num_terms)]
+    terms = [Diagonal(renamed(consolidation, share), parameters) for share in shares]
+    return consolidation, CoupledPenalty(terms, parameters, coupling, LAMBDA, alphas, predicts_forgetting=True)
 
 
 @pytest.mark.parametrize("build", [Adafactor, optim.RMSprop, optim.Adagrad])
@@ -153,47 +107,28 @@ def test_logged_values(model, coupling):
     assert penalty.values() == pytest.approx(expected, rel=1e-10)
 
 
-def test_forgetting_is_predicted_in_nats_only(model):
-    mas = changed(consolidation_of(model), unit="squared output norm per token")
+def test_forgetting_is_predicted_on_request_only(model):
+    parameters = LocalParameters(model, optim.SGD(model.parameters(), lr=LR))
     penalty = CoupledPenalty(
-        mas, LocalParameters(model, optim.SGD(model.parameters(), lr=LR)), Coupling.LOSS, LAMBDA, [ALPHA]
+        [Diagonal(consolidation_of(model), parameters)], parameters, Coupling.LOSS, LAMBDA, [ALPHA]
     )
     assert penalty.values() == {"ewc_penalty": 0.0}
 
 
-def test_bfloat16_weights_start_without_a_penalty_and_with_a_warning(caplog):
-    """Importance and anchor come from a float64 model; the anchor is rounded as the weights were."""
-    consolidation, half = consolidation_of(gpt2()), gpt2().bfloat16()
-    type(logging.getLogger("ewc_hf.coupling")).warning_once.cache_clear()
-    parameters = LocalParameters(half, optim.SGD(half.parameters(), lr=LR))
-    penalty = CoupledPenalty(consolidation, parameters, Coupling.LOSS, LAMBDA, [ALPHA])
-    assert penalty.values()["ewc_penalty"] == 0
-    assert "The weights are torch.bfloat16" in caplog.text
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_bfloat16_state_keeps_the_anchor_where_it_loses_nothing(dtype):
-    """The anchor of a checkpoint that was stored in bfloat16 does, another one stays as it is."""
-    model = gpt2().to(dtype).float()
-    parameters = LocalParameters(model, optim.SGD(model.parameters(), lr=LR))
-    penalty = CoupledPenalty(consolidation_of(model), parameters, Coupling.LOSS, LAMBDA, [ALPHA], bfloat16=True)
-    assert {omega.dtype for omega in penalty.importance.values()} == {torch.bfloat16}
-    assert penalty.anchor["transformer.wte.weight"].dtype == dtype
-    assert penalty.values()["ewc_penalty"] == 0
-
-
 @pytest.mark.parametrize("coupling", Coupling)
-def test_an_offloaded_state_gives_the_same(coupling):
-    """On the CPU the host's memory is the device's; that nothing is moved on a GPU cannot be seen here."""
-    moved = []
-    for offload in (False, True):
-        model = gpt2().float()
-        state, optimizer = consolidation_of(model), optim.SGD(model.parameters(), lr=LR)
+def test_terms_that_share_out_the_parameters_are_as_one(coupling):
+    results = []
+    for num_terms in (1, 2):
+        model = gpt2()
+        optimizer = optim.AdamW(model.parameters(), lr=LR)
+        _, penalty = coupled(model, coupling, optimizer, num_terms=num_terms)
+        optimizer.register_step_post_hook(penalty.pull)
         for p in model.parameters():
-            p.data += 0.1
-            p.grad = torch.ones_like(p)
-        penalty = CoupledPenalty(state, LocalParameters(model, optimizer), coupling, LAMBDA, [ALPHA], offload=offload)
+            p.grad = torch.full_like(p, 0.5)
         penalty.add_gradient()
-        penalty.pull(optimizer, (), {})
-        moved.append([p.grad + p for p in model.parameters()])
-    assert all(torch.equal(a, b) for a, b in zip(*moved, strict=True))
+        optimizer.step()
+        results.append(([t for p in model.parameters() for t in (p.grad, p)], penalty.values()))
+    (one, logged_of_one), (two, logged_of_two) = results
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert logged_of_one == logged_of_two
+    assert logged_of_one["ewc_penalty"] > 0

@@ -1,18 +1,15 @@
-"""The penalty's passes over memory against their formulas, and what no lambda may break."""
+"""The penalty's passes over memory against their formulas."""
 
-import math
 import shutil
 
 import oracles
 import pytest
 import torch
-from ewc_hf.step_size import StepSize
-from hypothesis import given
-from hypothesis import strategies as st
+from drawn_weights import draw
 from torch._dynamo.utils import counters
 
-from ewc_hf import penalty
-from ewc_hf.penalty import (
+from ewc_hf.penalty import kernels
+from ewc_hf.penalty.kernels import (
     add_penalty_gradient,
     penalty_gradient_reference,
     penalty_value,
@@ -20,28 +17,17 @@ from ewc_hf.penalty import (
     proximal_step,
     proximal_step_reference,
 )
+from ewc_hf.penalty.step_size import StepSize
 
 LAMBDA, LR = 30.0, 0.1
 SHAPES = {"one": (1,), "row": (7,), "matrix": (5, 6), "cube": (2, 3, 4)}
 ALPHAS = {"plain": 0.0, "stabilized": 0.05}
 
+pytestmark = pytest.mark.usefixtures("small_chunks")
+
 
 def named(cases):
     return [pytest.param(case, id=name) for name, case in cases.items()]
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-    """So that the small tensors here are larger than one chunk, and the last chunk is a short one."""
-    monkeypatch.setattr(penalty, "_CHUNK", 4)
-
-
-def draw(shape, dtype=torch.float64, seed=0):
-    """Weight, anchor, importance over several magnitudes with zeros, and a second moment."""
-    draws = torch.Generator().manual_seed(seed)
-    w, anchor, u, v = (torch.rand(shape, generator=draws, dtype=torch.float64) for _ in range(4))
-    omega = torch.where(u < 0.2, 0.0, 10 ** (6 * u - 4))
-    return (w - 0.5).to(dtype), (anchor - 0.5).to(dtype), omega, v
 
 
 def transposed(*tensors):
@@ -116,7 +102,7 @@ def test_a_tensor_that_is_not_contiguous_gives_the_same():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
 def test_fused_kernels_equal_their_formulas_and_are_compiled_once_for_all_numbers(monkeypatch):
     """Sizes, learning rates and lambdas change from call to call; the first size, 1, and the dtypes are special."""
-    monkeypatch.setattr(penalty, "_WORTH_FUSING", 1)
+    monkeypatch.setattr(kernels, "_WORTH_FUSING", 1)
     compiled_before = counters["stats"]["unique_graphs"]
     for number, shape in enumerate([(1,), (5, 6), (7, 9), (700, 3)]):
         w, anchor, omega, v = draw(shape)
@@ -180,96 +166,3 @@ def test_bfloat16_weights_are_pulled_in_float32_and_stay_bfloat16():
     value = penalty_value(w, anchor, omega, LAMBDA, 0.05)
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(oracles.penalty_value(w, anchor, omega, LAMBDA, 0.05), rel=1e-5)
-
-
-def floats(smallest, largest):
-    return st.floats(smallest, largest, width=32)
-
-
-WEIGHTS = st.tuples(floats(-(2.0**60), 2.0**60), floats(-(2.0**60), 2.0**60), floats(0, 2.0**100), floats(0, 2.0**100))
-DRAWN = st.lists(WEIGHTS, min_size=1, max_size=9)
-LAMBDAS = st.one_of(st.floats(0, 1e4), st.floats(1e30, 1.7e308))
-DTYPES = st.sampled_from([torch.float32, torch.float64])
-
-
-def columns(weights, dtype):
-    return torch.tensor(weights, dtype=dtype).T.contiguous().unbind()
-
-
-def lies_between(x, one_end, other_end):
-    return bool(((x >= torch.minimum(one_end, other_end)) & (x <= torch.maximum(one_end, other_end))).all())
-
-
-@given(DRAWN, LAMBDAS, st.floats(0, 1e3), st.floats(1e-12, 1), st.booleans(), DTYPES)
-def test_proximal_step_never_overshoots(weights, ewc_lambda, lr, eps, adaptive, dtype):
-    w, anchor, omega, v = columns(weights, dtype)
-    pulled = w.clone()
-    proximal_step(pulled, anchor, omega, ewc_lambda, StepSize(lr, v, 0.5, eps) if adaptive else StepSize(lr))
-    assert lies_between(pulled, w, anchor)
-    free = omega * ewc_lambda * lr == 0
-    assert torch.equal(pulled[free], w[free])
-
-
-@given(DRAWN, LAMBDAS, st.floats(1e-8, 10), DTYPES)
-def test_stabilized_gradient_never_overshoots_under_sgd(weights, ewc_lambda, alpha, dtype):
-    w, anchor, omega, _ = columns(weights, dtype)
-    grad = torch.zeros_like(w)
-    add_penalty_gradient(grad, w, anchor, omega, ewc_lambda, alpha, 1)
-    assert grad.isfinite().all()
-    assert (grad * (w - anchor) >= 0).all()
-    assert ((grad * alpha).abs() <= (w - anchor).abs() * (1 + 4 * torch.finfo(dtype).eps)).all()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("ewc_lambda", [1e20, 1e38, 1e39, 1e300])
-def test_a_huge_lambda_lands_exactly_on_the_anchor(ewc_lambda, dtype):
-    w, anchor, omega, v = draw((5, 6), dtype)
-    omega, v = omega.to(dtype), v.to(dtype)
-    pulled = w.clone()
-    proximal_step(pulled, anchor, omega, ewc_lambda, StepSize(LR, v, eps=1e-8))
-    assert torch.equal(pulled, torch.where(omega > 0, anchor, w))
-
-
-def test_a_weight_without_any_task_gradient_snaps_to_its_anchor():
-    """Its second moment is 0, so Adam's own step per unit of gradient is `lr/eps`, the longest there is."""
-    w, anchor, omega, _ = draw((5, 6))
-    pulled = w.clone()
-    proximal_step(pulled, anchor, omega, LAMBDA, StepSize(LR, torch.zeros_like(w), torch.tensor(0.5), 1e-8))
-    torch.testing.assert_close(pulled, torch.where(omega > 0, anchor, w), rtol=0, atol=1e-5)
-
-
-NOTHING = {"lambda": (0.0, LR, 1.0), "lr": (LAMBDA, 0.0, 1.0), "importance": (1e300, LR, 0.0)}
-
-
-@pytest.mark.parametrize("case", named(NOTHING))
-def test_nothing_is_pulled_without(case):
-    ewc_lambda, lr, factor = case
-    w, anchor, omega, _ = draw((5, 6))
-    for step in (StepSize(lr), StepSize(lr, torch.zeros_like(w), torch.tensor(0.5), 1e-8)):
-        pulled = w.clone()
-        proximal_step(pulled, anchor, omega * factor, ewc_lambda, step)
-        assert torch.equal(pulled, w)
-
-
-def test_under_sgd_plain_ewc_explodes_where_the_stabilized_does_not():
-    w, anchor, omega, _ = draw((5, 6))
-
-    def after_20_steps(alpha):
-        moving = w.clone()
-        for _ in range(20):
-            grad = torch.zeros_like(moving)
-            add_penalty_gradient(grad, moving, anchor, omega, 1e6, alpha, 1)
-            moving -= LR * grad
-        return moving
-
-    assert after_20_steps(alpha=0).abs().max() > 1e30
-    stabilized = after_20_steps(alpha=LR)
-    assert lies_between(stabilized, w, anchor)
-    torch.testing.assert_close(stabilized[omega > 0], anchor[omega > 0], rtol=0, atol=1e-9)
-
-
-def test_plain_penalty_at_the_anchor_is_zero_at_any_lambda():
-    w, grad = torch.ones(3), torch.zeros(3)
-    assert not math.isnan(penalty_value(w, w, torch.full((3,), 10.0), 1e38, 0).item())
-    add_penalty_gradient(grad, w, w, torch.full((3,), 10.0), 1e38, 0, 1)
-    assert grad.tolist() == [0, 0, 0]

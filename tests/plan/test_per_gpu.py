@@ -1,29 +1,15 @@
-"""Memory and traffic: against the bytes of real runs, and against parameter counts that are published."""
+"""Memory and traffic, against the bytes of real runs."""
 
-import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from conftest import consolidation_of, gpt2
-from ewc_hf.model_sizes import model_sizes, read_config
-from transformers import GPT2Config, LlamaConfig, MambaConfig, T5Config, TrainerCallback
+from planned_models import SIZES
+from transformers import TrainerCallback
 
-from ewc_hf import EWCConfig, EWCTrainer, buffers, cli
+from ewc_hf import EWCConfig, EWCTrainer
 from ewc_hf.config import StateDtype
-from ewc_hf.plan import Engine, Precision, plan
-
-RECIPES = Path(__file__).parent.parent / "recipes" / "plan"
-SIZES = {
-    "tied": model_sizes(GPT2Config(vocab_size=1024, n_positions=16, n_embd=256, n_layer=6, n_head=2)),
-    "untied": model_sizes(
-        LlamaConfig(
-            vocab_size=2048, hidden_size=256, intermediate_size=512, num_hidden_layers=6, num_attention_heads=4,
-            num_key_value_heads=2, tie_word_embeddings=False,
-        )
-    ),
-}  # fmt: skip
+from ewc_hf.plan import Engine, Precision, buffers, model_sizes, plan
 
 MEASURED = (
     # Steps of 4 tokens on CPUs (FSDP2's 8 ranks faked), without a penalty: in bytes a parameter, the most that live
@@ -76,7 +62,7 @@ def test_it_covers_what_was_measured(
 )
 def test_zero3_gathers_once_what_it_keeps_live(monkeypatch, live, gathered):
     """How many numbers one step gathered was counted in DeepSpeed, with this `stage3_max_live_parameters`."""
-    monkeypatch.setattr("ewc_hf.plan.LIVE", live)
+    monkeypatch.setattr("ewc_hf.plan.per_gpu.LIVE", live)
     sizes, width, ring = SIZES["untied"], 2, 1 / 2
     assert planned("zero3", 2, "bf16", sizes).sent == pytest.approx(ring * width * (gathered + sizes.total), rel=0.01)
 
@@ -103,9 +89,9 @@ class Weigh(TrainerCallback):
     def on_optimizer_step(self, args, state, control, model, optimizer, **kwargs):
         moments = (t for state in optimizer.state.values() for t in state.values() if t.ndim > 0)
         self.held |= {"weights": size_of(model.parameters()), "optimizer": size_of(moments)}
-        penalty = self.trainer._penalty
-        self.held["importance"] = size_of(penalty.importance.values())
-        self.held["anchor"] = size_of(penalty.anchor.values())
+        (term,) = self.trainer._penalty._terms
+        self.held["importance"] = size_of(term.importance.values())
+        self.held["anchor"] = size_of(term.anchor.values())
 
 
 def size_of(tensors):
@@ -151,36 +137,6 @@ def test_bfloat16_halves_the_importance_and_the_anchor_of_a_bfloat16_checkpoint(
 
 
 @pytest.mark.parametrize(
-    ("folder", "total", "blocks", "embedding", "stored_in_bfloat16"),
-    [
-        ("gpt2", 124_439_808, 12, 0, False),
-        ("llama_8b", 8_030_261_248, 32, 128_256 * 4096, True),
-        ("llama_70b", 70_553_706_496, 80, 128_256 * 8192, True),
-    ],
-)
-def test_parameters_are_counted_without_weights(folder, total, blocks, embedding, stored_in_bfloat16):
-    sizes = model_sizes(read_config(str(RECIPES / folder)))
-    assert (sizes.total, len(sizes.blocks), sizes.embedding) == (total, blocks, embedding)
-    assert sizes.stored_in_bfloat16 == stored_in_bfloat16
-
-
-def test_where_the_parameters_are():
-    """Tied, the head is the embedding; untied, autocast copies all but the embedding."""
-    tied, untied = SIZES["tied"], SIZES["untied"]
-    positions, norm = 16 * 256, 2 * 256
-    assert tied.rest == 1024 * 256 + positions + norm
-    assert tied.cast == tied.total - positions
-    assert untied.rest == 2048 * 256 + 256
-    assert untied.cast == untied.total - 2048 * 256
-
-
-def test_a_block_within_a_block_keeps_its_parameters():
-    sizes = model_sizes(MambaConfig(vocab_size=50, hidden_size=8, num_hidden_layers=3))
-    assert len(sizes.blocks) == 6
-    assert sizes.rest == 50 * 8 + 8
-
-
-@pytest.mark.parametrize(
     ("gpus", "engine", "message"),
     [
         (0, "one_gpu", "expected 1 or more GPUs for 'one_gpu', got 0"),
@@ -191,49 +147,3 @@ def test_a_block_within_a_block_keeps_its_parameters():
 def test_too_few_gpus_are_refused(gpus, engine, message):
     with pytest.raises(ValueError, match=message):
         planned(engine, gpus)
-
-
-@pytest.mark.parametrize("content", [None, "{}", "{", '{"model_type": "no_such_model"}'])
-def test_a_folder_without_a_models_config_is_refused(tmp_path, content):
-    if content is not None:
-        (tmp_path / "config.json").write_text(content)
-    with pytest.raises(
-        ValueError, match=f"expected a folder with a model's config.json or a Hub id, got '{tmp_path}'"
-    ):
-        read_config(str(tmp_path))
-
-
-@pytest.mark.parametrize("config", [T5Config(), GPT2Config(n_embd=10, n_head=3)])
-def test_other_models_are_refused(config):
-    with pytest.raises(ValueError, match="expected the configuration of a causal language model, got a"):
-        model_sizes(config)
-
-
-def run(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["ewc-hf", "plan", *words])
-    cli.main()
-    lines = capsys.readouterr().out.splitlines()
-    return lines, [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
-
-
-def test_the_command_prints_a_table(monkeypatch, capsys):
-    lines, (head, _, *rows) = run(monkeypatch, capsys, "--model", str(RECIPES / "llama_8b"), "--gpus", "8")
-    assert lines[0].startswith("Parameters: 8,030,261,248. GPUs: 8. Precision: bf16.")
-    assert [row[0] for row in rows] == ["one_gpu", "ddp", "fsdp2", "zero1", "zero2", "zero3"]
-    fsdp2 = dict(zip(head, rows[2], strict=True))
-    assert (fsdp2["weights"], fsdp2["AdamW"], fsdp2["importance"], fsdp2["anchor"]) == ("3.74", "7.48", "3.74", "3.74")
-    assert "The penalty sends nothing" in lines[-1]
-
-
-def test_the_command_takes_options(monkeypatch, capsys, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 2, "dtype": "bfloat16"}))
-    _, (_, _, *rows) = run(monkeypatch, capsys, "--model", str(tmp_path))
-    assert [row[0] for row in rows] == ["one_gpu"]
-    _, (head, _, *rows) = run(
-        monkeypatch, capsys, "--model", str(tmp_path), "--gpus", "4", "--engine", "zero2", "ddp",
-        "--precision", "float32", "--ewc_state_dtype", "bfloat16", "--offload",
-    )  # fmt: skip
-    assert [row[0] for row in rows] == ["zero2", "ddp"]
-    assert [dict(zip(head, row, strict=True))["anchor"] for row in rows] == ["0.00", "0.00"]
-    with pytest.raises(SystemExit, match="dpp is not a valid Engine"):
-        run(monkeypatch, capsys, "--model", str(tmp_path), "--engine", "dpp")

@@ -52,6 +52,7 @@ def test_each_of_several_values_makes_a_setting():
         ("plain:bf16=perhaps", "perhaps"),
         ("plain:loss:10", "'plain' takes options"),
         ("fisher:ewc_lambda=10", "not enough values"),
+        ("synaptic:loss:1", "'synaptic' accrues"),
     ],
 )
 def test_options_of_another_name_or_type_are_named(spec, problem):
