@@ -20,7 +20,7 @@ def fisher(model, examples, labels="ground_truth", seed=0):
     order = {id(example): number for number, example in enumerate(examples)}
 
     def log_probability(twin, example):
-        draws = torch.Generator().manual_seed((seed << 32) + order[id(example)])
+        draws = np.random.default_rng((seed, order[id(example)]))
         logits_TV, targets_T = _logits_and_targets(twin, example)
         log_p_TV = logits_TV - torch.log(torch.exp(logits_TV).sum(-1, keepdim=True))
         chosen_T = _labels(log_p_TV.detach(), targets_T, labels, draws)
@@ -205,7 +205,7 @@ def _labels(log_p_TV, targets_T, source, draws):
         return targets_T
     if source == "predicted":
         return log_p_TV.argmax(-1)
-    uniforms_T = torch.rand(len(targets_T), generator=draws, dtype=torch.float64).tolist()
+    uniforms_T = draws.random(len(targets_T)).tolist()
     drawn = []
     for p_V, u in zip(log_p_TV.exp().tolist(), uniforms_T, strict=True):
         cumulative = list(accumulate(p_V))

@@ -5,6 +5,7 @@ Shapes: B examples, V vocabulary entries or classes, N positions that count.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.utils import ExplicitEnum
@@ -61,8 +62,6 @@ def _quantiles(logits_NV: Tensor, uniforms_N: Tensor) -> Tensor:
 
 def uniforms(batch: Batch, seed: int) -> Tensor:
     """Return a number in [0, 1) for each label, which depends on the seed, its example and its position only."""
-    rows = []
-    for number in batch.numbers.tolist():
-        generator = torch.Generator().manual_seed((seed << 32) + number)
-        rows.append(torch.rand(batch.labels.shape[1:], generator=generator, dtype=torch.float64))
-    return torch.stack(rows).to(batch.labels.device)
+    shape = batch.labels.shape[1:]
+    rows = [np.random.default_rng((seed % 2**64, number)).random(shape) for number in batch.numbers.tolist()]
+    return torch.from_numpy(np.stack(rows)).to(batch.labels.device)

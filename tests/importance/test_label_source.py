@@ -40,7 +40,6 @@ def test_quantiles_are_of_an_example_whichever_batch_it_is_in():
     assert not torch.equal(both[0], both[1])
 
 
-@pytest.mark.xfail(strict=True, reason="torch's generator takes the low 32 bits of a seed: `seed << 32` is lost")
 def test_quantiles_follow_the_seed():
     batch = Batch({}, LABELS_BT, torch.tensor([4, 9]))
     assert not torch.equal(uniforms(batch, 3), uniforms(batch, 4))
