@@ -67,14 +67,16 @@ def _parse(spec: str) -> list[Setting]:
     varied = [[(option, text) for text in values.split(",")] for option, values in given]
     penalty = [part for part in parts if "=" not in part]
     if method == PLAIN:
-        if penalty or not varied:
-            raise ValueError(f"'{PLAIN}' takes options, such as learning_rate=1e-4, and nothing else")
+        if penalty or not varied or any(option.startswith("ewc_") for option, _ in given):
+            raise ValueError(f"'{PLAIN}' takes options of the training, such as learning_rate=1e-4, and nothing else")
         fixed: dict[str, Any] = {}
     else:
         if Method(method) is Method.SYNAPTIC:
             raise ValueError("'synaptic' accrues while the old text is learned, which a study does not do")
         method = Method(method).value
         coupling, strengths = penalty
+        if {"ewc_coupling", "ewc_lambda"} & {option for option, _ in given}:
+            raise ValueError("coupling and lambda are given already")
         fixed = {"ewc_coupling": Coupling(coupling).value}
         varied.insert(0, [("ewc_lambda", text) for text in strengths.split(",")])
     settings = []

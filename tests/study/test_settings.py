@@ -51,6 +51,8 @@ def test_each_of_several_values_makes_a_setting():
         ("plain:seed=1", "'seed' is no option"),
         ("plain:bf16=perhaps", "perhaps"),
         ("plain:loss:10", "'plain' takes options"),
+        ("plain:ewc_alpha=0.1", "'plain' takes options"),
+        ("fisher:loss:10:ewc_lambda=20", "coupling and lambda are given already"),
         ("fisher:ewc_lambda=10", "not enough values"),
         ("synaptic:loss:1", "'synaptic' accrues"),
     ],
