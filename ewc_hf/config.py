@@ -78,22 +78,21 @@ class EWCFields:
 
     def __post_init__(self) -> None:
         """Check the options, then let the training arguments check theirs."""
-        for name, value in {"ewc_lambda": self.ewc_lambda, "ewc_alpha": self.ewc_alpha}.items():
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"expected {name} to be a finite number >= 0, got {value}; 0 switches it off")
+        self.ewc_lambda = _checked("ewc_lambda", self.ewc_lambda)
+        self.ewc_alpha = _checked("ewc_alpha", self.ewc_alpha)
         self.ewc_coupling = Coupling(self.ewc_coupling)
         self.ewc_state_dtype = StateDtype(self.ewc_state_dtype)
         if isinstance(self, TrainingArguments):
             super().__post_init__()  # type: ignore[misc]
 
     def lambda_in(self, unit: str) -> float:
-        """Return lambda for an importance in a unit: `ewc_lambda`, else the default where one was measured.
+        """Return lambda for an importance in a unit: `ewc_lambda` as it is at this moment, else a measured default.
 
         Raises:
-            ValueError: `ewc_lambda` is not given, and the unit has no default.
+            ValueError: `ewc_lambda` is negative or not finite, or not given while the unit has no default.
         """
-        if self.ewc_lambda is not None:
-            return self.ewc_lambda
+        if (given := _checked("ewc_lambda", self.ewc_lambda)) is not None:
+            return given
         if unit != NATS_PER_TOKEN:
             measured = ", ".join(f"{value:g} for {method.title}" for method, value in _MEASURED_LAMBDAS.items())
             raise ValueError(
@@ -106,3 +105,14 @@ class EWCFields:
 @dataclass
 class EWCConfig(EWCFields, TrainingArguments):
     """`TrainingArguments` with the options of the penalty."""
+
+
+def _checked(name: str, value: float | str | None) -> float | None:
+    """Return a number, which may come as text as `TrainingArguments` takes learning rates."""
+    try:
+        number = None if value is None else float(value)
+    except ValueError:
+        number = math.nan
+    if number is not None and not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"expected {name} to be a finite number >= 0, got {value}; 0 switches it off")
+    return number

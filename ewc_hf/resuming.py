@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from transformers.utils import logging
 
 from .engines import process_index
@@ -35,26 +35,34 @@ class ResumingMixin(_SomeTrainer):
         `_save_checkpoint` and `_save_rng_state`, so that a checkpoint is complete no sooner than all of it is there.
     """
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
         """Train as usual; `resume_from_checkpoint=True` goes on from the last checkpoint that is complete.
+
+        Without state of ours in the checkpoints it is the trainer class's own.
 
         Raises:
             ValueError: no checkpoint in `output_dir` is complete.
         """
-        if resume_from_checkpoint is True:
+        if resume_from_checkpoint is True and self._has_state_of_its_own():
             folder = Path(self.args.output_dir)
             also = [SynapticIntelligence.state_name] if self._synaptics() else []
             resume_from_checkpoint = last_complete_checkpoint(folder, also)
             if resume_from_checkpoint is None:
                 raise ValueError(
-                    f"expected a complete checkpoint in '{folder}', got none; leave out `resume_from_checkpoint`"
+                    f"No valid checkpoint found in output directory ({folder}): expected a complete checkpoint in "
+                    f"'{folder}', got none; leave out `resume_from_checkpoint`"
                 )
             if self.args.should_save and (self.args.save_total_limit or 0) > 0:
                 remove_half_written(folder, later_than=resume_from_checkpoint)
         for synaptic in self._synaptics():
             path = resume_from_checkpoint if isinstance(resume_from_checkpoint, str | os.PathLike) else None
             synaptic.checkpoint = None if path is None else Path(path)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save as usual, after the sums of Synaptic Intelligence; an older checkpoint there is complete no more."""
@@ -70,6 +78,10 @@ class ResumingMixin(_SomeTrainer):
         """Save as usual, and wait: the first process is about to declare the checkpoint complete."""
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
+
+    def _has_state_of_its_own(self) -> bool:
+        """Tell whether a checkpoint has to hold more than the trainer class puts there."""
+        return bool(self._synaptics())
 
     def _synaptics(self) -> list[SynapticIntelligence]:
         """Return the callbacks that accrue Synaptic Intelligence, the trainer's own and any given to it."""

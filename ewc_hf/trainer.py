@@ -16,7 +16,7 @@ from .consolidation import NATS_PER_TOKEN, Consolidation, StoredConsolidation
 from .engines import require_engine, stepped_parameters
 from .evaluation import RetentionMixin
 from .importance import SynapticIntelligence
-from .penalty import CoupledPenalty, Coupling, Diagonal, require_matching_model
+from .penalty import CoupledPenalty, Coupling, Diagonal, require_all_coupled, require_matching_model
 from .resuming import ResumingMixin
 
 
@@ -56,32 +56,47 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         self._synaptic = SynapticIntelligence() if self._ewc.ewc_synaptic else None
         if self._synaptic is not None:
             self.add_callback(self._synaptic)
-        if consolidation is not None and self._ewc.ewc_lambda != 0:
+        self._protected: frozenset[str] = frozenset()
+        self._remembered: Consolidation | StoredConsolidation | None = None
+        if isinstance(consolidation, Consolidation):
+            self._remembered = consolidation
+        elif consolidation is not None:
+            self.accelerator.wait_for_everyone()  # one process may be writing it
+            self._remembered = StoredConsolidation.open(consolidation, collective=True)
+        if self._remembered is not None:
+            self._require_penalty_can_act(self._remembered)
+            self.add_callback(_PenaltyCallback(self))
+
+    def _require_penalty_can_act(self, remembered: Consolidation | StoredConsolidation) -> float:
+        """Return the lambda in force, after all that can be checked before training was found right if it is not 0."""
+        ewc_lambda = self._ewc.lambda_in(remembered.metadata["unit"])
+        if ewc_lambda > 0:
             require_engine(self, adds_gradient=self._ewc.ewc_coupling == Coupling.LOSS)
-            remembered: Consolidation | StoredConsolidation
-            if isinstance(consolidation, Consolidation):
-                remembered = consolidation
-            else:
-                self.accelerator.wait_for_everyone()  # one process may be writing it
-                remembered = StoredConsolidation.open(consolidation, collective=True)
-            self._ewc.lambda_in(remembered.metadata["unit"])
-            require_matching_model(remembered, self.model)
+            self._protected = self._protected or require_matching_model(remembered, self.model)
             if isinstance(remembered, Consolidation):
                 remembered.own_anchor()
-            self.add_callback(_PenaltyCallback(self, remembered))
+        return ewc_lambda
 
-    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def _has_state_of_its_own(self) -> bool:
+        return super()._has_state_of_its_own() or self._remembered is not None
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
         """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient."""
-        loss = super().training_step(model, *args, **kwargs)
+        loss = super().training_step(model, inputs, num_items_in_batch)
         if self._penalty is not None and self.accelerator.sync_gradients:
             self._penalty.add_gradient(self.accelerator.scaler)
         return loss
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the penalty's value beside the training loss."""
         if self._penalty is not None and "loss" in logs:
             logs = {**logs, **self._penalty.values()}
-        super().log(logs, *args, **kwargs)
+        super().log(logs, start_time)
 
     def synaptic_consolidation(self) -> Consolidation:
         """Return what the last `train()` learned, with the weights as they are now as anchor; in every process.
@@ -93,9 +108,14 @@ class EWCMixin(ResumingMixin, RetentionMixin):
             raise ValueError("expected ewc_synaptic=True, got False; switch it on in the arguments and train again")
         return self._synaptic.consolidation()
 
-    def _couple_penalty(self, consolidation: Consolidation | StoredConsolidation) -> None:
-        """Couple the penalty to the model and optimizer of the run that begins or resumes."""
-        options, unit = self._ewc, consolidation.metadata["unit"]
+    def _couple_penalty(self) -> None:
+        """Couple the penalty to the model and optimizer of the run that begins or resumes, if lambda is not 0 now."""
+        self._uncouple_penalty()
+        options, consolidation = self._ewc, self._remembered
+        assert consolidation is not None
+        ewc_lambda = self._require_penalty_can_act(consolidation)
+        if ewc_lambda == 0:
+            return
         parameters = stepped_parameters(self.model, self.optimizer)
         optimizer = parameters.optimizer
         run = {
@@ -115,7 +135,6 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         alphas = recorded["peak_learning_rates"]
         if not options.ewc_stabilized or options.ewc_alpha is not None:
             alphas = [options.ewc_alpha if options.ewc_stabilized else 0.0] * len(optimizer.param_groups)
-        self._uncouple_penalty()
         diagonal = Diagonal(
             consolidation,
             parameters,
@@ -124,15 +143,16 @@ class EWCMixin(ResumingMixin, RetentionMixin):
             fused=self.args.torch_compile
             or (find_spec("triton") is not None and all(p.weight.is_cuda for p in parameters)),
         )
-        self._penalty = CoupledPenalty(
+        penalty = CoupledPenalty(
             [diagonal],
             parameters,
             Coupling(options.ewc_coupling),
-            options.lambda_in(unit),
+            ewc_lambda,
             alphas,
-            predicts_forgetting=unit == NATS_PER_TOKEN,
+            predicts_forgetting=consolidation.metadata["unit"] == NATS_PER_TOKEN,
         )
-        self._step_hook = optimizer.register_step_post_hook(self._penalty.pull)
+        require_all_coupled(self._protected, diagonal.names)
+        self._penalty, self._step_hook = penalty, optimizer.register_step_post_hook(penalty.pull)
 
     def _uncouple_penalty(self) -> None:
         """Take the hook off the optimizer and let go of importance and anchor."""
@@ -153,12 +173,12 @@ class EWCTrainer(EWCMixin, Trainer):
 class _PenaltyCallback(TrainerCallback):
     """Couples the penalty when training begins: until then engines replace the model and the optimizer."""
 
-    def __init__(self, trainer: EWCMixin, consolidation: Consolidation | StoredConsolidation) -> None:
-        self._trainer, self._consolidation = trainer, consolidation
+    def __init__(self, trainer: EWCMixin) -> None:
+        self._trainer = trainer
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Couple the penalty; the state of a resumed run is loaded by then."""
-        self._trainer._couple_penalty(self._consolidation)
+        self._trainer._couple_penalty()
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Uncouple it, so that a later `train()` begins anew."""

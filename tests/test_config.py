@@ -75,6 +75,14 @@ def test_lambda_in_another_unit_has_to_be_given(unit):
         EWCFields().lambda_in(unit)
 
 
+@pytest.mark.parametrize("make", [EWCFields, config], ids=["alone", "with TrainingArguments"])
+def test_a_strength_may_be_text_as_a_learning_rate_may(make):
+    options = make(ewc_lambda="3e1", ewc_alpha="5e-4")
+    assert (options.ewc_lambda, options.ewc_alpha) == (30.0, 5e-4)
+    with pytest.raises(ValueError, match="expected ewc_lambda to be a finite number >= 0, got thirty"):
+        make(ewc_lambda="thirty")
+
+
 def test_every_field_is_documented():
     assert all(field.metadata["help"].endswith(".") for field in dataclasses.fields(EWCFields))
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from killed_run import trainer_of
+from tiny import tiny_gpt2
 from transformers import Trainer
 
+from ewc_hf import EWCConfig, EWCTrainer
 from ewc_hf.resuming import last_complete_checkpoint, remove_half_written
 
 
@@ -92,4 +94,15 @@ def test_what_else_says_where_to_resume_is_passed_on(tmp_path, monkeypatch, resu
     passed = []
     monkeypatch.setattr(Trainer, "train", lambda trainer, *args, **kwargs: passed.append((args, kwargs)))
     trainer_of(tmp_path, {}).train(resume, ignore_keys_for_eval=["a"])
-    assert passed == [((resume,), {"ignore_keys_for_eval": ["a"]})]
+    assert passed == [((resume, None, ["a"]), {})]
+
+
+def test_without_state_of_ours_resuming_is_the_trainers_own(tmp_path):
+    trainer = EWCTrainer(tiny_gpt2(), EWCConfig(str(tmp_path), use_cpu=True, report_to="none"))
+    with pytest.raises(ValueError) as error:
+        trainer.train(resume_from_checkpoint=True)
+    theirs = f"No valid checkpoint found in output directory ({tmp_path})"
+    assert str(error.value) == theirs
+    with pytest.raises(ValueError) as error:
+        trainer_of(tmp_path, {}).train(resume_from_checkpoint=True)
+    assert str(error.value).startswith(f"{theirs}: expected a complete checkpoint")

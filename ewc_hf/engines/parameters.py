@@ -19,8 +19,8 @@ from torch.distributed.tensor import DTensor
 from .processes import sum_over
 from .sharding import Part, Sharding, is_sharded, local_part, part_of, sharded_like
 
-_COMPILED = "_orig_mod."
-"""What a submodule compiled by `torch.compile` puts into the names of its parameters."""
+_WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
+"""What a submodule that `torch.compile` or activation checkpointing wraps puts into the names of its parameters."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,13 @@ def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     for module in unwrap(model).modules():
         if isinstance(module, FSDPModule):
             module.reshard()
-    return {name.replace(_COMPILED, ""): p for name, p in unwrap(model).named_parameters()}
+    return {_canonical(name): p for name, p in unwrap(model).named_parameters()}
+
+
+def _canonical(name: str) -> str:
+    for wrapper in _WRAPPERS:
+        name = name.replace(wrapper, "")
+    return name
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -86,11 +86,14 @@ def evaluate_perplexity(
         progress: show a progress bar.
 
     Raises:
-        ValueError: no document with a token to predict, a slow tokenizer, or a number out of range.
+        ValueError: no document with a token to predict, a string in place of a list, a slow tokenizer, or a number out
+            of range.
     """
     context = model.config.get_text_config().to_dict().get(_context_name(model), math.inf)
     window = int(min(context, 1024)) if window is None else window
     stride = max(window // 2, 1) if stride is None else stride
+    if isinstance(texts, str):
+        raise ValueError("expected a list of documents, got one string, which would be read letter by letter; wrap it")
     if not tokenizer.is_fast:
         raise ValueError(
             f"expected a fast tokenizer, which tells where its tokens are, got {type(tokenizer).__name__}"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from torch.utils.data import DataLoader, Dataset
+from transformers.trainer_utils import EvalLoopOutput
+
 from .perplexity import evaluate_perplexity
 
 if TYPE_CHECKING:
@@ -16,7 +19,8 @@ else:
 class RetentionMixin(_SomeTrainer):
     """Adds retention texts to a `Trainer` class that comes after it.
 
-    It overrides `evaluation_loop`, to add their perplexity before callbacks see the metrics.
+    It overrides `evaluate`, which has to tell that its loop is no prediction, and `evaluation_loop`, to add their
+    perplexity before callbacks see the metrics.
     """
 
     def __init__(self, *args: Any, retention_texts: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
@@ -25,7 +29,8 @@ class RetentionMixin(_SomeTrainer):
         Args:
             args: of the trainer class.
             retention_texts: held-out documents by name; `evaluate()` then reports, beside what it reports on
-                `eval_dataset`, `eval_{name}_loss` (nats per token), `_perplexity` and `_bits_per_byte`.
+                `eval_dataset`, `eval_{name}_loss` (nats per token), `_perplexity` and `_bits_per_byte`, or with
+                another prefix than `eval` where it is given one.
             kwargs: of the trainer class.
 
         Raises:
@@ -33,17 +38,43 @@ class RetentionMixin(_SomeTrainer):
         """
         super().__init__(*args, **kwargs)
         self._retention_texts = dict(retention_texts or {})
+        self._retention_prefix: str | None = None
+        self._retention_is_read = False
         if self._retention_texts and self.processing_class is None:
             raise ValueError("expected a tokenizer for retention_texts, got None; pass `processing_class=tokenizer`")
         best = (self.args.metric_for_best_model or "").removeprefix("eval_")
         if self.args.greater_is_better and any(best.startswith(f"{name}_") for name in self._retention_texts):
             raise ValueError(f"expected greater_is_better=False for '{best}', which is better when lower, got True")
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
-        """Evaluate as usual, and read the retention texts once: where there are several datasets, with the first."""
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        first = f"eval_{next(iter(self.eval_dataset))}" if isinstance(self.eval_dataset, dict) else "eval"
-        if metric_key_prefix == first:
+    def evaluate(
+        self,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+        **kwargs: Any,
+    ) -> dict[str, float]:
+        """Evaluate as usual, and read the retention texts once, however many datasets there are."""
+        outermost = self._retention_prefix is None
+        if outermost:
+            self._retention_prefix, self._retention_is_read = metric_key_prefix, False
+        try:
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix, **kwargs)
+        finally:
+            if outermost:
+                self._retention_prefix = None
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Add the retention texts' perplexity to the first loop of an evaluation, before callbacks see the metrics."""
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        if self._retention_prefix is not None and not self._retention_is_read:
+            self._retention_is_read = True
             for name, texts in self._retention_texts.items():
                 result = evaluate_perplexity(
                     self.model,
@@ -52,7 +83,8 @@ class RetentionMixin(_SomeTrainer):
                     batch_size=self.args.per_device_eval_batch_size,
                     progress=not self.args.disable_tqdm,
                 )
-                output.metrics[f"eval_{name}_loss"] = result.nll
-                output.metrics[f"eval_{name}_perplexity"] = result.perplexity
-                output.metrics[f"eval_{name}_bits_per_byte"] = result.bits_per_byte
+                key = f"{self._retention_prefix}_{name}"
+                output.metrics[f"{key}_loss"] = result.nll
+                output.metrics[f"{key}_perplexity"] = result.perplexity
+                output.metrics[f"{key}_bits_per_byte"] = result.bits_per_byte
         return output

@@ -24,10 +24,10 @@ from ..engines import (
     without_cache,
 )
 from ..per_example import GradientStatistics, Statistic
+from . import fisher, mas
 from .estimator import Estimator
-from .fisher import log_likelihood
 from .label_source import LabelSource
-from .mas import MASOutput, squared_output_norm
+from .mas import MASOutput
 from .methods import Method
 from .signal import AbsoluteSignals
 from .unfinished import UnfinishedEstimate
@@ -93,13 +93,14 @@ def estimate_importance(
     parameters = trainable_parameters(model)
     examples = sample_examples(dataset, num_examples, seed)
     estimator: Estimator
-    details: dict[str, str] = {}
+    details, unit = {}, method.unit
     if method is Method.FISHER:
-        estimator = GradientStatistics(model, parameters, log_likelihood(label_source, seed), Statistic.SQUARE)
-        details["labels"] = label_source.value
+        objective = fisher.log_likelihood(label_source, seed)
+        estimator = GradientStatistics(model, parameters, objective, Statistic.SQUARE)
+        details["labels"], unit = label_source.value, fisher.unit_of(label_source)
     elif method is Method.MAS:
-        estimator = GradientStatistics(model, parameters, squared_output_norm(output), Statistic.ABSOLUTE)
-        details["output"] = output.value
+        estimator = GradientStatistics(model, parameters, mas.squared_output_norm(output), Statistic.ABSOLUTE)
+        details["output"], unit = output.value, mas.unit_of(output)
     elif method is Method.SIGNAL:
         estimator = AbsoluteSignals(model, parameters)
     else:
@@ -112,7 +113,7 @@ def estimate_importance(
             f"expected resume_file=None in {num_processes()} processes, got '{resume_file}'; leave it out, or launch "
             "one process"
         )
-    identity = {"method": method.value, **details, "unit": method.unit, "seed": seed, "batch_size": batch_size}
+    identity = {"method": method.value, **details, "unit": unit, "seed": seed, "batch_size": batch_size}
     unfinished = UnfinishedEstimate(resume_file, estimator, model.state_dict(), examples, identity)
     device = device_of(next(iter(parameters.values())))
     silent = not progress or process_index() > 0
@@ -143,7 +144,7 @@ def estimate_importance(
         anchor={name: p.detach() for name, p in parameters.items()},
         anchor_is_borrowed=True,
         method=method.value,
-        unit=method.unit,
+        unit=unit,
         num_examples=len(examples),
         num_tokens=unfinished.num_tokens,
         seed=seed,

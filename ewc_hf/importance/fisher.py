@@ -14,7 +14,19 @@ from torch import Tensor, nn
 from ..data import Batch, token_nll
 from ..per_example import Objective
 from .label_source import LabelSource, draw_labels, uniforms
+from .methods import Method
 from .objective import logits_of
+
+
+def unit_of(source: LabelSource) -> str:
+    """Return the unit: nats per token, but for predicted labels.
+
+    Of those the squared gradients grow with the length of a sequence, since the tokens' gradients, which no chance
+    makes cancel, add up.
+    """
+    if source is LabelSource.PREDICTED:
+        return "squared gradient of predicted labels per token"
+    return Method.FISHER.unit
 
 
 def log_likelihood(source: LabelSource, seed: int) -> Objective:

@@ -22,7 +22,7 @@ class LabelSource(ExplicitEnum):
     """The labels of the data: the empirical Fisher."""
 
     PREDICTED = "predicted"
-    """The model's most probable label at each position."""
+    """The model's most probable label at each position; its importance is not in nats."""
 
     SAMPLED = "sampled"
     """A label drawn from the model's own distribution at each position: an unbiased estimate of the true Fisher."""

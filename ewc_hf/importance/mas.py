@@ -15,6 +15,7 @@ from transformers.utils import ExplicitEnum
 
 from ..data import IGNORED, Batch
 from ..per_example import Objective
+from .methods import Method
 from .objective import logits_of
 
 
@@ -26,6 +27,11 @@ class MASOutput(ExplicitEnum):
 
     LOGITS = "logits"
     """The logits before the softmax."""
+
+
+def unit_of(output: MASOutput) -> str:
+    """Return the unit: the two outputs' importances are different quantities."""
+    return Method.MAS.unit if output is MASOutput.PROBABILITIES else "squared logit norm per token"
 
 
 def squared_output_norm(output: MASOutput) -> Objective:

@@ -150,7 +150,7 @@ class SynapticIntelligence(TrainerCallback):
             **self._result,
             anchor_is_borrowed=True,
             method=Method.SYNAPTIC.value,
-            unit=Method.SYNAPTIC.unit,
+            unit=f"{Method.SYNAPTIC.unit}, damping {self._damping:g}",
             damping=self._damping,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from torch import nn
 from transformers.utils import logging
 
@@ -18,14 +20,17 @@ def protected_parameters(
     return {name: p for name, p in named_parameters(model).items() if name in consolidation.importance}
 
 
-def require_matching_model(consolidation: Consolidation | StoredConsolidation, model: nn.Module) -> None:
-    """Check that a consolidation protects weights that the model trains; warn of those that move freely.
+def require_matching_model(consolidation: Consolidation | StoredConsolidation, model: nn.Module) -> frozenset[str]:
+    """Check that a consolidation protects weights that the model trains; warn of what it does not.
+
+    Returns:
+        The names of the protected parameters that are trained.
 
     Raises:
         ValueError: no trainable parameter has an importance, or a shape differs.
     """
-    trainable = trainable_parameters(model)
-    shared = protected_parameters(consolidation, model).keys() & trainable.keys()
+    trainable, protected = trainable_parameters(model), protected_parameters(consolidation, model)
+    shared = protected.keys() & trainable.keys()
     if not shared:
         raise ValueError(
             f"expected parameters named as in the consolidation, such as '{next(iter(consolidation.importance))}', "
@@ -41,3 +46,23 @@ def require_matching_model(consolidation: Consolidation | StoredConsolidation, m
             )
     if free := sorted(trainable.keys() - shared):
         logger.warning(f"{len(free)} trainable parameters have no importance and move freely, such as '{free[0]}'")
+    if lacking := sorted(consolidation.importance.keys() - protected.keys()):
+        logger.warning(
+            f"{len(lacking)} parameters of the consolidation are not in the model and are not held, such as "
+            f"'{lacking[0]}'"
+        )
+    return frozenset(shared)
+
+
+def require_all_coupled(expected: Set[str], coupled: Set[str]) -> None:
+    """Check, when training begins, that the penalty acts on every weight that matched before.
+
+    Raises:
+        ValueError: engines or wrappers have renamed some since, or the optimizer does not step them.
+    """
+    if missing := sorted(expected - coupled):
+        raise ValueError(
+            f"expected the penalty to act on all {len(expected)} protected parameters, got {len(expected & coupled)} "
+            f"of them: not on {len(missing)}, such as '{missing[0]}'; give the optimizer all of them, freeze what is "
+            "not to move before the trainer is built, or leave out the wrapper that renames parameters"
+        )

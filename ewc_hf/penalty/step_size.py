@@ -40,10 +40,13 @@ def require_readable_step(optimizer: optim.Optimizer) -> None:
     Raises:
         ValueError: the optimizer is not SGD, Adam or AdamW of torch, nor DeepSpeed's Adam.
     """
-    if not isinstance(optimizer, optim.SGD | optim.Adam) and type(optimizer).__name__ not in _DEEPSPEED:
+    kind = type(optimizer)
+    is_deepspeeds = kind.__name__ in _DEEPSPEED and kind.__module__.startswith("deepspeed.")
+    if not isinstance(optimizer, optim.SGD | optim.Adam) and not is_deepspeeds:
         raise ValueError(
             "expected SGD, Adam or AdamW of torch.optim, or DeepSpeed's Adam, for ewc_coupling='decoupled', which "
-            f"needs the optimizer's own step per weight, got {type(optimizer).__name__}; use ewc_coupling='loss'"
+            f"needs the optimizer's own step per weight, got {kind.__module__}.{kind.__qualname__}; use "
+            "ewc_coupling='loss'"
         )
 
 

@@ -44,6 +44,7 @@ def test_merging_leaves_both_as_they_were(small):
 
 SHAPES = {"a": (3, 4), "b": (5,), "c": (2, 2)}
 UNFIT = {
+    "quantity": ({"unit": "squared gradient of predicted labels per token"}, 1.0, "importances of the same unit"),
     "method": ({"method": "mas"}, 1.0, "importances of the same method, got 'fisher' and 'mas'; estimate both"),
     "unit": ({"unit": "furlongs"}, 1.0, "importances of the same unit, got 'nats per token' and 'furlongs'"),
     "names": ({"shapes": {"a": (3, 4), "b": (5,)}}, 1.0, "same parameters in older importance and newer .*'c'"),

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from measured_texts import WINDOW, letters, measure
-from tiny import BOS, EOS, VOCABULARY, encode, tiny_gpt2, tiny_tokenizer
+from tiny import BOS, EOS, SENTENCES, VOCABULARY, encode, tiny_gpt2, tiny_tokenizer
 
+from ewc_hf import evaluate_perplexity
 from ewc_hf.evaluation.perplexity import _windows
 
 LENGTHS = (27, 0, WINDOW, 1, WINDOW - 2, 2 * WINDOW, WINDOW - 1, WINDOW + 1)
@@ -212,3 +213,8 @@ def test_bad_input_is_named(model, tokenizer, texts, options, message):
 def test_one_token_without_a_special_token_before_it_cannot_be_scored(model):
     with pytest.raises(ValueError, match="a token to predict"):
         measure(model, tiny_tokenizer(eos_token=None), ["z"])
+
+
+def test_one_string_is_no_list_of_documents():
+    with pytest.raises(ValueError, match=r"expected a list of documents, got one string.*letter by letter; wrap it"):
+        evaluate_perplexity(tiny_gpt2(), tiny_tokenizer(), SENTENCES[0], progress=False)

@@ -52,3 +52,12 @@ def test_the_best_model_is_not_the_one_that_forgot_most(tmp_path):
 def test_retention_texts_need_a_tokenizer(tmp_path):
     with pytest.raises(ValueError, match="pass `processing_class=tokenizer`"):
         EWCTrainer(small_model(), arguments(tmp_path), retention_texts={"books": SENTENCES})
+
+
+def test_another_prefix_is_the_retention_texts_too_and_a_prediction_reads_none(tmp_path):
+    dataset = examples(4)
+    trainer = retaining(tmp_path, dataset)
+    metrics = trainer.evaluate(metric_key_prefix="test")
+    assert metrics["test_books_loss"] > 0 and "eval_books_loss" not in metrics
+    assert not any("books" in key for key in trainer.predict(dataset).metrics)
+    assert "eval_books_loss" in trainer.evaluate()

@@ -132,10 +132,14 @@ def test_progress_is_shown_on_request(model, packed, progress, capsys):
 @pytest.mark.parametrize(
     ("options", "described"),
     [
-        pytest.param({"labels": "predicted"}, {"labels": "predicted", "unit": "nats per token"}, id="fisher"),
+        pytest.param(
+            {"labels": "predicted"},
+            {"labels": "predicted", "unit": "squared gradient of predicted labels per token"},
+            id="fisher",
+        ),
         pytest.param(
             {"method": "mas", "mas_output": "logits"},
-            {"output": "logits", "unit": "squared output norm per token"},
+            {"output": "logits", "unit": "squared logit norm per token"},
             id="mas",
         ),
     ],

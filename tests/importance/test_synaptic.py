@@ -97,7 +97,7 @@ def test_metadata_tells_what_was_read(tmp_path, model):
     synaptic = SynapticIntelligence()
     trained(model, arguments(tmp_path, include_num_input_tokens_seen="all"), [synaptic])
     metadata = synaptic.consolidation().metadata
-    assert (metadata["method"], metadata["unit"]) == ("synaptic", "synaptic intelligence")
+    assert (metadata["method"], metadata["unit"]) == ("synaptic", "synaptic intelligence, damping 0.1")
     assert (metadata["damping"], metadata["num_steps"]) == (0.1, STEPS)
     assert metadata["num_examples"] == STEPS * BATCH * ACCUMULATION
     assert metadata["num_tokens"] == STEPS * BATCH * ACCUMULATION * LENGTH

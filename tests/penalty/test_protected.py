@@ -40,6 +40,19 @@ def test_weights_without_importance_are_named_in_a_warning(model, caplog):
     assert f"2 trainable parameters have no importance and move freely, such as '{BIAS}'" in record.getMessage()
 
 
+def test_entries_that_the_model_lacks_are_named_in_a_warning(model, caplog):
+    """An untied head's importance says nothing of a tied one."""
+    names = {name: name for name, _ in model.named_parameters()} | {BIAS: BIAS}
+    both = renamed(consolidation_of(model), names)
+    both.importance["lm_head.weight"] = both.anchor["lm_head.weight"] = torch.ones(1)
+    with caplog.at_level(logging.WARNING):
+        require_matching_model(both, model)
+    (record,) = caplog.records
+    assert "1 parameters of the consolidation are not in the model and are not held, such as 'lm_head.weight'" in (
+        record.getMessage()
+    )
+
+
 def test_importance_of_frozen_weights_is_no_matter(model, caplog):
     consolidation = consolidation_of(model)
     model.transformer.wpe.weight.requires_grad_(False)

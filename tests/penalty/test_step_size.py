@@ -141,5 +141,21 @@ def test_readable_optimizers_pass(build):
 @pytest.mark.parametrize("build", OTHERS)
 def test_other_optimizers_are_refused(build):
     optimizer = build([nn.Parameter(torch.ones(VOCAB))])
-    with pytest.raises(ValueError, match=rf"SGD, Adam or AdamW.*got {build.__name__}; use ewc_coupling='loss'"):
+    with pytest.raises(
+        ValueError, match=rf"SGD, Adam or AdamW.*got {build.__module__}\.{build.__name__}; use ewc_coupling='loss'"
+    ):
+        require_readable_step(optimizer)
+
+
+class FusedAdam(optim.Optimizer):
+    """As apex has one, whose state is not DeepSpeed's."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": LR})
+
+
+@pytest.mark.parametrize("build", [FusedAdam, Adafactor])
+def test_an_optimizer_is_known_by_its_module_not_by_its_name(build):
+    _, optimizer = one_weight(build)
+    with pytest.raises(ValueError, match=rf"got {build.__module__}\.{build.__name__}; use ewc_coupling='loss'"):
         require_readable_step(optimizer)
