@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..data import Batch, token_nll
+from ..data import IGNORED, Batch, token_nll
 from ..per_example import Objective
 from .label_source import LabelSource, draw_labels, uniforms
 from .methods import Method
-from .objective import logits_of
+from .objective import logits_of, require_distribution
 
 
 def unit_of(source: LabelSource) -> str:
@@ -39,8 +39,20 @@ def log_likelihood(source: LabelSource, seed: int) -> Objective:
 
     def objective(model: nn.Module, batch: Batch) -> Tensor:
         logits = logits_of(model, batch)
+        require_distribution(logits)
+        _require_classes(batch.labels, logits.shape[-1])
         quantiles = uniforms(batch, seed) if source is LabelSource.SAMPLED else None
         labels = draw_labels(logits, batch.labels, source, quantiles)
         return -token_nll(logits, labels).view(len(labels), -1).sum(1)
 
     return objective
+
+
+def _require_classes(labels: Tensor, classes: int) -> None:
+    """Check that every label that counts is the number of a class."""
+    counted = labels[labels != IGNORED]
+    if counted.numel() and not 0 <= counted.min() <= counted.max() < classes:
+        raise ValueError(
+            f"expected labels from 0 to {classes - 1}, or {IGNORED} where none counts, got {counted.min()} to "
+            f"{counted.max()}; check the tokenizer, or mark what does not count by {IGNORED}"
+        )

@@ -16,7 +16,7 @@ from transformers.utils import ExplicitEnum
 from ..data import IGNORED, Batch
 from ..per_example import Objective
 from .methods import Method
-from .objective import logits_of
+from .objective import logits_of, require_distribution
 
 
 class MASOutput(ExplicitEnum):
@@ -43,6 +43,8 @@ def squared_output_norm(output: MASOutput) -> Objective:
 
     def objective(model: nn.Module, batch: Batch) -> Tensor:
         logits = logits_of(model, batch)
+        if output is MASOutput.PROBABILITIES:
+            require_distribution(logits)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         outputs = logits.softmax(-1) if output is MASOutput.PROBABILITIES else logits
         norms = outputs.square().sum(-1).masked_fill(batch.labels == IGNORED, 0)

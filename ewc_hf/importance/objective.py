@@ -21,3 +21,16 @@ def logits_of(model: nn.Module, batch: Batch) -> Tensor:
             f"{tuple(logits.shape)}; give each predicted position or example one integer label"
         )
     return logits
+
+
+def require_distribution(logits: Tensor) -> None:
+    """Check that a softmax over the logits tells something.
+
+    Raises:
+        ValueError: there is one output a label, as for a regression.
+    """
+    if logits.shape[-1] < 2:
+        raise ValueError(
+            "expected logits of two classes or more, got one output a label, as for a regression, whose softmax is 1; "
+            "use method 'mas' with mas_output='logits'"
+        )

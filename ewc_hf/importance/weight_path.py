@@ -49,6 +49,7 @@ class WeightPath:
                 "with none of them; layer-wise optimizers, which step during the backward, cannot be used"
             )
         self._in_step = False
+        self._gradients: Tensors = {}
         self.hook = parameters.optimizer.register_step_pre_hook(self._before_step)
 
     def write(self, folder: Path) -> None:
@@ -92,8 +93,8 @@ class WeightPath:
         """Add `g (w - w_start)` before the step, from which `after_step` subtracts the same product after it.
 
         The difference is `-g (w_after - w_before)`, without a copy of the weights for the length of the step; and
-        the displacement is so small that float32 holds the difference, which it would not for `g w`. The optimizer
-        has to leave the gradient as it is, as torch's own do.
+        the displacement is so small that float32 holds the difference, which it would not for `g w`. Where torch's
+        optimizer changes the gradient within its step, a copy is kept until `after_step`.
         """
         found_inf = getattr(optimizer, "found_inf", None)
         self._in_step = found_inf is None or found_inf.item() == 0
@@ -101,11 +102,14 @@ class WeightPath:
             # A fused optimizer may get the gradients scaled, and then unscales them in place within its step.
             grad_scale = getattr(optimizer, "grad_scale", None)
             self._add_products(1.0 if grad_scale is None else 1 / grad_scale.item())
+            if any(map(_changes_gradients, optimizer.param_groups)):
+                self._gradients = {p.name: p.grad.clone() for p in self._parameters if p.grad is not None}
 
     def after_step(self) -> None:
         """Complete the step that `_before_step` began, if it was one."""
         if self._in_step:
             self._add_products(-1.0)
+            self._gradients.clear()
             self.num_steps += 1
             self._in_step = False
 
@@ -114,7 +118,8 @@ class WeightPath:
         for p in self._parameters:
             if p.grad is not None:
                 accrued, start = self._accrued[p.name], self._start[p.name]
-                for total, g, w, s in in_chunks(accrued, p.grad, p.weight, start):
+                gradient = self._gradients.get(p.name, p.grad)
+                for total, g, w, s in in_chunks(accrued, gradient, p.weight, start):
                     total.addcmul_(g, displacement(w, s, total.dtype), value=factor)
 
     def importance(self, damping: float) -> Tensors:
@@ -127,3 +132,8 @@ class WeightPath:
     def weights(self) -> dict[str, Tensor]:
         """Return the model's own weights by name."""
         return self._parameters.like_parameters({p.name: p.weight for p in self._parameters})
+
+
+def _changes_gradients(group: dict[str, Any]) -> bool:
+    """Tell whether a step adds to the gradients in place: torch's SGD does that with Nesterov's momentum."""
+    return bool(group.get("nesterov")) and group.get("foreach") is not False and not group.get("fused")

@@ -144,6 +144,8 @@ class GradientStatistics:
             except NotBatchedError:
                 raise
             except Exception as error:  # an error of the model's own comes again, one example at a time
+                if _is_out_of_memory(error):
+                    raise
                 raise NotBatchedError(f"{type(error).__name__}: {error}") from error
             total_gradients = one_pass.backward(values_B, self._unverified)
         if late := [name for name, gradient in total_gradients.items() if gradient.any()]:
@@ -170,7 +172,9 @@ class GradientStatistics:
         self._unverified = expected.keys() - used
         try:
             self._add_in_one_pass(pair)
-        except Exception as error:  # the other way succeeded, so whatever this is, it is no reason to stop
+        except Exception as error:  # the other way succeeded, so whatever else this is, it is no reason to stop
+            if _is_out_of_memory(error):
+                raise
             self._pop_marginals()
             self._take_examples_one_by_one(f"the batched pass failed ({error})")
             return
@@ -212,6 +216,11 @@ class GradientStatistics:
             taken[name] = marginals.sqrt() if self._statistic is Statistic.SQUARE else marginals
             total.zero_()
         return taken
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether a smaller batch is the cure, and not slower ways: on a CPU torch has no class for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def pieces_of(batch: Batch) -> Iterator[Batch]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from assertions import assert_same
 from conftest import LENGTH
-from small_runs import BATCH, STEPS, ScaledTrainer, Stream, exact_loss, small_model, weights
+from small_runs import BATCH, LR, STEPS, ScaledTrainer, Stream, exact_loss, small_model, weights
 from synaptic_runs import ACCUMULATION, COUPLINGS, FROZEN, Steps, arguments, optimizer_of, penalized, trained
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -185,3 +185,12 @@ def test_no_step_takes_memory_of_the_size_of_a_weight(tmp_path, model, small_chu
     trained(model.float(), arguments(tmp_path), [synaptic, measures])
     assert measures.allocations.total > 0
     assert measures.allocations.largest <= small_chunks < max(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+def test_a_gradient_that_the_step_changes_is_read_before(tmp_path, model, foreach):
+    """Nesterov's momentum is added to the gradient in place where SGD goes over all parameters at once."""
+    synaptic, steps = SynapticIntelligence(), Steps()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, nesterov=True, foreach=foreach)
+    trained(model, arguments(tmp_path), [synaptic, steps], optimizer=optimizer)
+    assert_same(synaptic.consolidation().importance, oracles.synaptic_intelligence(steps))

@@ -124,3 +124,21 @@ def test_strange_models(part, length):
 
     assert_same(got.importance, oracles.fisher_of(model, examples, 9 * (length - 1), logits_of))
     assert (GradientPath.EXAMPLE.value in got.metadata["paths"].values()) is (PARTS[part] is GradientPath.EXAMPLE)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")],
+)
+@pytest.mark.parametrize("rows", [2, 3], ids=["while the paths are chosen", "later"])
+def test_running_out_of_memory_is_no_matter_of_layers(error, rows):
+    """One example at a time would be the cure of a batch size, and many times slower, after a mere warning."""
+    model = causal_model("GPT-2")
+
+    def run_out(module, args, kwargs):
+        if len(kwargs["input_ids"]) >= rows:
+            raise error
+
+    model.register_forward_pre_hook(run_out, with_kwargs=True)
+    with pytest.raises(type(error), match="memory"):
+        estimate(model, packed())
