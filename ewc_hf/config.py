@@ -71,6 +71,10 @@ class EWCFields:
         default=False,
         metadata={"help": "Leave importance and anchor in the host's memory, from where each step reads them."},
     )
+    ewc_allow_change: bool = field(
+        default=False,
+        metadata={"help": "Resume from a checkpoint that was trained with another penalty, or go on without it."},
+    )
     ewc_synaptic: bool = field(
         default=False,
         metadata={"help": "Accrue Synaptic Intelligence while training, for `trainer.synaptic_consolidation()`."},

@@ -126,6 +126,11 @@ def remove_half_written(folder: Path, later_than: str) -> None:
             shutil.rmtree(checkpoint, ignore_errors=True)
 
 
+def states_in(checkpoint: Path) -> dict[str, Any]:
+    """Return the states of callbacks that a checkpoint holds; none where it is not saved to its end."""
+    return read_json(checkpoint / TRAINER_STATE_NAME)["stateful_callbacks"] if _is_saved(checkpoint) else {}
+
+
 def _latest_first(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []

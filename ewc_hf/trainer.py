@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import TrainOutput, get_last_checkpoint
+from transformers.utils import logging
 
 from .config import EWCFields, StateDtype
 from .consolidation import NATS_PER_TOKEN, Consolidation, StoredConsolidation
 from .engines import require_engine, stepped_parameters
 from .evaluation import RetentionMixin
 from .importance import SynapticIntelligence
-from .penalty import CoupledPenalty, Coupling, Diagonal, require_all_coupled, require_matching_model
-from .resuming import ResumingMixin
+from .penalty import (
+    CoupledPenalty,
+    Coupling,
+    Diagonal,
+    PenaltyRecord,
+    recorded_penalty,
+    require_all_coupled,
+    require_matching_model,
+    require_same_penalty,
+)
+from .resuming import ResumingMixin, states_in
+
+logger = logging.get_logger(__name__)
 
 
 class EWCMixin(ResumingMixin, RetentionMixin):
@@ -26,6 +40,7 @@ class EWCMixin(ResumingMixin, RetentionMixin):
     Without a consolidation, and with `ewc_lambda=0`, it is that class bit for bit.
 
     It overrides:
+        `train`, to refuse a checkpoint whose penalty would be dropped;
         `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`;
         `log`, to add the penalty's value where it logs the training loss;
         what `ResumingMixin` and `RetentionMixin` override.
@@ -64,7 +79,8 @@ class EWCMixin(ResumingMixin, RetentionMixin):
             self.accelerator.wait_for_everyone()  # one process may be writing it
             self._remembered = StoredConsolidation.open(consolidation, collective=True)
         if self._remembered is not None:
-            self._require_penalty_can_act(self._remembered)
+            if self._require_penalty_can_act(self._remembered) > 0:
+                self.add_callback(PenaltyRecord())
             self.add_callback(_PenaltyCallback(self))
 
     def _require_penalty_can_act(self, remembered: Consolidation | StoredConsolidation) -> float:
@@ -79,6 +95,26 @@ class EWCMixin(ResumingMixin, RetentionMixin):
 
     def _has_state_of_its_own(self) -> bool:
         return super()._has_state_of_its_own() or self._remembered is not None
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train as `ResumingMixin` does; a checkpoint's penalty is not dropped because no consolidation is given.
+
+        Raises:
+            ValueError: the checkpoint was trained with a penalty, and there is none.
+        """
+        if resume_from_checkpoint and self._remembered is None and not self._ewc.ewc_allow_change:
+            found = (
+                get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
+            )
+            recorded = None if found is None else recorded_penalty(states_in(Path(found)))
+            if recorded is not None:
+                require_same_penalty(recorded, None)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def training_step(
         self,
@@ -115,24 +151,23 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         assert consolidation is not None
         ewc_lambda = self._require_penalty_can_act(consolidation)
         if ewc_lambda == 0:
+            self._require_allowed(None)
             return
         parameters = stepped_parameters(self.model, self.optimizer)
-        optimizer = parameters.optimizer
-        run = {
-            "anchor": consolidation.metadata["anchor"],
-            "importance_fingerprint": consolidation.metadata["importance_fingerprint"],
+        optimizer, coupling = parameters.optimizer, Coupling(options.ewc_coupling)
+        penalty_record = {
+            "anchor": consolidation.metadata["anchor"]["fingerprint"],
+            "importance": consolidation.metadata["importance_fingerprint"],
+            "ewc_lambda": ewc_lambda,
+            "ewc_coupling": coupling.value,
             "peak_learning_rates": [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups],
         }
-        recorded = self.state.stateful_callbacks.setdefault("ewc", run)
-        if (recorded["anchor"]["fingerprint"], recorded["importance_fingerprint"]) != (
-            run["anchor"]["fingerprint"],
-            run["importance_fingerprint"],
-        ):
-            raise ValueError(
-                f"expected the consolidation that the checkpoint was trained with, {recorded}, got another, {run}; "
-                "pass the same one to resume"
-            )
-        alphas = recorded["peak_learning_rates"]
+        if coupling is Coupling.LOSS:
+            alpha = "peak learning rate" if options.ewc_alpha is None else options.ewc_alpha
+            penalty_record["alpha"] = alpha if options.ewc_stabilized else 0.0
+        recorded = self._require_allowed(penalty_record)
+        alphas = (recorded or penalty_record)["peak_learning_rates"]
+        self._record({**penalty_record, "peak_learning_rates": alphas})
         if not options.ewc_stabilized or options.ewc_alpha is not None:
             alphas = [options.ewc_alpha if options.ewc_stabilized else 0.0] * len(optimizer.param_groups)
         diagonal = Diagonal(
@@ -146,13 +181,34 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         penalty = CoupledPenalty(
             [diagonal],
             parameters,
-            Coupling(options.ewc_coupling),
+            coupling,
             ewc_lambda,
             alphas,
             predicts_forgetting=consolidation.metadata["unit"] == NATS_PER_TOKEN,
         )
         require_all_coupled(self._protected, diagonal.names)
         self._penalty, self._step_hook = penalty, optimizer.register_step_post_hook(penalty.pull)
+
+    def _require_allowed(self, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return the penalty that the checkpoint records, if any, after a change of it was found allowed."""
+        if self.state.global_step == 0:
+            return None
+        recorded = recorded_penalty(self.state.stateful_callbacks)
+        if recorded is not None and not self._ewc.ewc_allow_change:
+            require_same_penalty(recorded, given)
+        if recorded is None and given is not None:
+            logger.warning("The checkpoint was trained without this penalty, which acts from here on")
+        return recorded
+
+    def _record(self, penalty: dict[str, Any]) -> None:
+        """Let each checkpoint of this run tell its penalty; restoring callbacks may have replaced ours."""
+        records = [callback for callback in self.callback_handler.callbacks if isinstance(callback, PenaltyRecord)]
+        if not records:
+            records = [PenaltyRecord()]
+            self.add_callback(records[0])
+        records[0].penalty = penalty
+        self.state.stateful_callbacks.pop("ewc", None)
+        self.state.stateful_callbacks[PenaltyRecord.__name__] = records[0].state()
 
     def _uncouple_penalty(self) -> None:
         """Take the hook off the optimizer and let go of importance and anchor."""

@@ -54,6 +54,7 @@ def test_the_fields_stand_alone():
         "ewc_alpha": None,
         "ewc_state_dtype": StateDtype.FLOAT32,
         "ewc_offload": False,
+        "ewc_allow_change": False,
         "ewc_synaptic": False,
     }
     assert not isinstance(fields, TrainingArguments)
@@ -108,6 +109,7 @@ def test_it_is_written_as_json():
         "ewc_alpha": 0.1,
         "ewc_state_dtype": "float32",
         "ewc_offload": False,
+        "ewc_allow_change": False,
         "ewc_synaptic": False,
     }
 

@@ -114,8 +114,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, model, 
     resumed = trained("resumed", str(checkpoint))
     for name in whole:
         assert torch.equal(whole[name], resumed[name])
-    recorded = json.loads((checkpoint / "trainer_state.json").read_text())["stateful_callbacks"]["ewc"]
-    assert recorded["anchor"] == consolidation.metadata["anchor"]
+    states = json.loads((checkpoint / "trainer_state.json").read_text())["stateful_callbacks"]
+    recorded = states["PenaltyRecord"]["attributes"]["penalty"]
+    assert recorded["anchor"] == consolidation.metadata["anchor"]["fingerprint"]
     assert not list(tmp_path.rglob("ewc_*"))
 
 

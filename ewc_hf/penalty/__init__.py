@@ -3,11 +3,15 @@
 from .coupling import CoupledPenalty, Coupling
 from .diagonal import Diagonal
 from .protected import require_all_coupled, require_matching_model
+from .record import PenaltyRecord, recorded_penalty, require_same_penalty
 
 __all__ = [
     "CoupledPenalty",
     "Coupling",
     "Diagonal",
+    "PenaltyRecord",
+    "recorded_penalty",
     "require_all_coupled",
     "require_matching_model",
+    "require_same_penalty",
 ]

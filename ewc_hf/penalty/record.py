@@ -1,0 +1,62 @@
+"""Which penalty a checkpoint was trained with, so that a resumed run does not change it without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+_FIRST_NAME = "ewc"
+"""Under which earlier versions kept the fingerprints only."""
+
+
+class PenaltyRecord(TrainerCallback, ExportableState):
+    """The record that `Trainer` saves, under this class's name, in the state of each checkpoint.
+
+    Attributes:
+        penalty: lambda, coupling, alpha, peak learning rates, and the fingerprints of importance and anchor; None
+            before training begins.
+    """
+
+    def __init__(self) -> None:
+        self.penalty: dict[str, Any] | None = None
+
+    def state(self) -> dict[str, Any]:
+        """Return what `Trainer` saves and restores."""
+        return {"args": {}, "attributes": {"penalty": self.penalty}}
+
+
+def recorded_penalty(states: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the penalty among the states of a checkpoint's callbacks; None where there was none."""
+    if (first := states.get(_FIRST_NAME)) is not None:
+        return {
+            "anchor": first["anchor"]["fingerprint"],
+            "importance": first["importance_fingerprint"],
+            "peak_learning_rates": first["peak_learning_rates"],
+        }
+    record = states.get(PenaltyRecord.__name__)
+    return None if record is None else record["attributes"]["penalty"]
+
+
+def require_same_penalty(recorded: Mapping[str, Any], given: Mapping[str, Any] | None) -> None:
+    """Check that a run goes on with the penalty of its checkpoint; peak learning rates are read from there.
+
+    Args:
+        recorded: of the checkpoint.
+        given: of the run that resumes; None where it has no penalty.
+
+    Raises:
+        ValueError: it has none, or another.
+    """
+    if given is None:
+        got = "none"
+    else:
+        compared = sorted(recorded.keys() & given.keys() - {"peak_learning_rates"})
+        got = ", ".join(f"{key} {given[key]}, not {recorded[key]}" for key in compared if recorded[key] != given[key])
+    if got:
+        raise ValueError(
+            f"expected the penalty that the checkpoint was trained with, got {got}; pass the same one to resume, or "
+            "allow the change by `EWCConfig(ewc_allow_change=True)`"
+        )
