@@ -241,4 +241,7 @@ def main(folder, engines):
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2])
-    torch.distributed.destroy_process_group()  # its threads abort a process whose interpreter ends before them
+    torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # torch's threads now and then abort a process whose interpreter ends before them
