@@ -16,7 +16,7 @@ DEFAULT_LAMBDA = 30.0
 """For an importance in nats per token."""
 
 _MEASURED_LAMBDAS = {Method.MAS: 100, Method.L2: 0.01}
-"""In the other units: what did as well in the forgetting study, with the `decoupled` or the `loss` coupling."""
+"""In other units, from the forgetting study: MAS with coupling `decoupled`, L2 with `loss`."""
 
 
 class StateDtype(ExplicitEnum):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, get_last_checkpoint
 from transformers.utils import logging
 
 from .engines import process_index
@@ -59,9 +59,13 @@ class ResumingMixin(_SomeTrainer):
                 )
             if self.args.should_save and (self.args.save_total_limit or 0) > 0:
                 remove_half_written(folder, later_than=resume_from_checkpoint)
+        elif resume_from_checkpoint is True:
+            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
+        found = Path(resume_from_checkpoint) if isinstance(resume_from_checkpoint, str | os.PathLike) else None
+        if found is not None:
+            self._require_resumable(found)
         for synaptic in self._synaptics():
-            path = resume_from_checkpoint if isinstance(resume_from_checkpoint, str | os.PathLike) else None
-            synaptic.checkpoint = None if path is None else Path(path)
+            synaptic.checkpoint = found
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -78,6 +82,9 @@ class ResumingMixin(_SomeTrainer):
         """Save as usual, and wait: the first process is about to declare the checkpoint complete."""
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
+
+    def _require_resumable(self, checkpoint: Path) -> None:
+        """Check, before anything is loaded, that the run may go on from a checkpoint."""
 
     def _has_state_of_its_own(self) -> bool:
         """Tell whether a checkpoint has to hold more than the trainer class puts there."""
@@ -128,7 +135,7 @@ def remove_half_written(folder: Path, later_than: str) -> None:
 
 def states_in(checkpoint: Path) -> dict[str, Any]:
     """Return the states of callbacks that a checkpoint holds; none where it is not saved to its end."""
-    return read_json(checkpoint / TRAINER_STATE_NAME)["stateful_callbacks"] if _is_saved(checkpoint) else {}
+    return read_json(checkpoint / TRAINER_STATE_NAME).get("stateful_callbacks", {}) if _is_saved(checkpoint) else {}
 
 
 def _latest_first(folder: Path) -> list[Path]:

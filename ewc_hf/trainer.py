@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import TrainOutput, get_last_checkpoint
 from transformers.utils import logging
 
 from .config import EWCFields, StateDtype
@@ -24,6 +23,7 @@ from .penalty import (
     Coupling,
     Diagonal,
     PenaltyRecord,
+    penalty_record,
     recorded_penalty,
     require_all_coupled,
     require_matching_model,
@@ -40,7 +40,6 @@ class EWCMixin(ResumingMixin, RetentionMixin):
     Without a consolidation, and with `ewc_lambda=0`, it is that class bit for bit.
 
     It overrides:
-        `train`, to refuse a checkpoint whose penalty would be dropped;
         `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`;
         `log`, to add the penalty's value where it logs the training loss;
         what `ResumingMixin` and `RetentionMixin` override.
@@ -96,25 +95,11 @@ class EWCMixin(ResumingMixin, RetentionMixin):
     def _has_state_of_its_own(self) -> bool:
         return super()._has_state_of_its_own() or self._remembered is not None
 
-    def train(
-        self,
-        resume_from_checkpoint: str | bool | None = None,
-        trial: Any = None,
-        ignore_keys_for_eval: list[str] | None = None,
-    ) -> TrainOutput:
-        """Train as `ResumingMixin` does; a checkpoint's penalty is not dropped because no consolidation is given.
-
-        Raises:
-            ValueError: the checkpoint was trained with a penalty, and there is none.
-        """
-        if resume_from_checkpoint and self._remembered is None and not self._ewc.ewc_allow_change:
-            found = (
-                get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
-            )
-            recorded = None if found is None else recorded_penalty(states_in(Path(found)))
-            if recorded is not None:
-                require_same_penalty(recorded, None)
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+    def _require_resumable(self, checkpoint: Path) -> None:
+        """Refuse to drop a checkpoint's penalty because no consolidation is given."""
+        recorded = recorded_penalty(states_in(checkpoint)) if self._remembered is None else None
+        if recorded is not None and not self._ewc.ewc_allow_change:
+            require_same_penalty(recorded, None)
 
     def training_step(
         self,
@@ -155,21 +140,12 @@ class EWCMixin(ResumingMixin, RetentionMixin):
             return
         parameters = stepped_parameters(self.model, self.optimizer)
         optimizer, coupling = parameters.optimizer, Coupling(options.ewc_coupling)
-        penalty_record = {
-            "anchor": consolidation.metadata["anchor"]["fingerprint"],
-            "importance": consolidation.metadata["importance_fingerprint"],
-            "ewc_lambda": ewc_lambda,
-            "ewc_coupling": coupling.value,
-            "peak_learning_rates": [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups],
-        }
-        if coupling is Coupling.LOSS:
-            alpha = "peak learning rate" if options.ewc_alpha is None else options.ewc_alpha
-            penalty_record["alpha"] = alpha if options.ewc_stabilized else 0.0
-        recorded = self._require_allowed(penalty_record)
-        alphas = (recorded or penalty_record)["peak_learning_rates"]
-        self._record({**penalty_record, "peak_learning_rates": alphas})
-        if not options.ewc_stabilized or options.ewc_alpha is not None:
-            alphas = [options.ewc_alpha if options.ewc_stabilized else 0.0] * len(optimizer.param_groups)
+        given_alpha = options.ewc_alpha if options.ewc_stabilized else 0.0
+        given = penalty_record(consolidation.metadata, ewc_lambda, coupling, given_alpha, optimizer)
+        recorded = self._require_allowed(given)
+        peaks = (recorded or given)["peak_learning_rates"]
+        self._record({**given, "peak_learning_rates": peaks})
+        alphas = peaks if given_alpha is None else [given_alpha] * len(optimizer.param_groups)
         diagonal = Diagonal(
             consolidation,
             parameters,

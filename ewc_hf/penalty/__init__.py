@@ -3,13 +3,14 @@
 from .coupling import CoupledPenalty, Coupling
 from .diagonal import Diagonal
 from .protected import require_all_coupled, require_matching_model
-from .record import PenaltyRecord, recorded_penalty, require_same_penalty
+from .record import PenaltyRecord, penalty_record, recorded_penalty, require_same_penalty
 
 __all__ = [
     "CoupledPenalty",
     "Coupling",
     "Diagonal",
     "PenaltyRecord",
+    "penalty_record",
     "recorded_penalty",
     "require_all_coupled",
     "require_matching_model",

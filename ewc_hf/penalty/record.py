@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
+
+from .coupling import Coupling
 
 _FIRST_NAME = "ewc"
 """Under which earlier versions kept the fingerprints only."""
@@ -26,6 +29,34 @@ class PenaltyRecord(TrainerCallback, ExportableState):
     def state(self) -> dict[str, Any]:
         """Return what `Trainer` saves and restores."""
         return {"args": {}, "attributes": {"penalty": self.penalty}}
+
+
+def penalty_record(
+    metadata: Mapping[str, Any],
+    ewc_lambda: float,
+    coupling: Coupling,
+    alpha: float | None,
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, Any]:
+    """Return what is recorded of a penalty.
+
+    Args:
+        metadata: of its consolidation.
+        ewc_lambda: lambda.
+        coupling: how it acts.
+        alpha: a given one, 0 where it is plain; None is each group's peak learning rate. Only coupling `loss` has one.
+        optimizer: whose groups' peak learning rates are recorded.
+    """
+    record = {
+        "anchor": metadata["anchor"]["fingerprint"],
+        "importance": metadata["importance_fingerprint"],
+        "ewc_lambda": ewc_lambda,
+        "ewc_coupling": coupling.value,
+        "peak_learning_rates": [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups],
+    }
+    if coupling is Coupling.LOSS:
+        record["alpha"] = "peak learning rate" if alpha is None else alpha
+    return record
 
 
 def recorded_penalty(states: Mapping[str, Any]) -> dict[str, Any] | None:
