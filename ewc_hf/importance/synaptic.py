@@ -43,7 +43,8 @@ class SynapticIntelligence(TrainerCallback):
     `decoupled`. Where `load_best_model_at_end` goes back to the best weights, these are the end.
 
     While training it holds two numbers a weight, the start in the weight's dtype and what has accrued in float32
-    (float64 for float64 models), and afterwards one. A step takes no memory of the model's size.
+    (float64 for float64 models), and afterwards one. A step takes no memory of the model's size, but for a copy of the
+    gradients under torch's SGD with Nesterov's momentum, which changes them.
 
     Args:
         damping: what bounds Omega where a weight came back to where it began, in squared weight; the paper's xi.
