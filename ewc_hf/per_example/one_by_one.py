@@ -42,14 +42,12 @@ def add_one_by_one(
     def add(name: str, gradient: Tensor) -> None:
         statistic.add(sums[name], gradient)
 
-    differentiate = _differentiate_sharded if are_sharded(parameters) else _differentiate
+    differentiate = partial(_differentiate_sharded, model) if are_sharded(parameters) else _differentiate
     for example in batch.split(1):
-        differentiate(model, objective(model, example).sum(), parameters, add)
+        differentiate(objective(model, example).sum(), parameters, add)
 
 
-def _differentiate(
-    model: nn.Module, value: Tensor, parameters: Mapping[str, nn.Parameter], take: Callable[[str, Tensor], None]
-) -> None:
+def _differentiate(value: Tensor, parameters: Mapping[str, nn.Parameter], take: Callable[[str, Tensor], None]) -> None:
     """Hand over each gradient when it is there, so that those of one parameter only are held at a time."""
 
     def take_and_drop(name: str, gradient: Tensor) -> Tensor:

@@ -16,12 +16,13 @@ from ..config import EWCConfig
 from ..engines import trainable_parameters
 from ..storage import fingerprint, read_json, replaced, write_json
 from .records import TextNames
+from .settings import SET_BY_THE_STUDY
 
-_CANNOT_MATTER = {
-    "output_dir", "seed", "save_strategy", "disable_tqdm", "logging_strategy", "logging_steps", "logging_first_step",
+_CANNOT_MATTER = SET_BY_THE_STUDY | {
+    "logging_strategy", "logging_steps", "logging_first_step",
     "log_level", "log_level_replica", "log_on_each_node", "report_to", "run_name", "project", "hub_token",
 }  # fmt: skip
-"""Arguments that each run sets for itself, or that only tell what is shown; any other is part of the protocol."""
+"""Arguments that only tell what is shown, besides; any other is part of the protocol."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from ..importance import Method
 from ..penalty import Coupling
 from .records import PLAIN
 
-_OF_THE_STUDY = {"output_dir", "seed", "save_strategy", "disable_tqdm"}
+SET_BY_THE_STUDY = frozenset({"output_dir", "seed", "save_strategy", "disable_tqdm"})
+"""Arguments that the study gives to each run itself."""
 _FORM = "'plain', 'fisher:loss:10,30,100' or 'plain:learning_rate=1e-4'"
 
 
@@ -66,14 +67,14 @@ def _parse(spec: str) -> list[Setting]:
     given = [part.partition("=")[::2] for part in parts if "=" in part]
     varied = [[(option, text) for text in values.split(",")] for option, values in given]
     penalty = [part for part in parts if "=" not in part]
+    importance, fixed = None, {}
     if method == PLAIN:
         if penalty or not varied or any(option.startswith("ewc_") for option, _ in given):
             raise ValueError(f"'{PLAIN}' takes options of the training, such as learning_rate=1e-4, and nothing else")
-        fixed: dict[str, Any] = {}
     else:
-        if Method(method) is Method.SYNAPTIC:
+        importance = Method(method)
+        if importance is Method.SYNAPTIC:
             raise ValueError("'synaptic' accrues while the old text is learned, which a study does not do")
-        method = Method(method).value
         coupling, strengths = penalty
         if {"ewc_coupling", "ewc_lambda"} & {option for option, _ in given}:
             raise ValueError("coupling and lambda are given already")
@@ -86,7 +87,7 @@ def _parse(spec: str) -> list[Setting]:
         names += [f"{float(text):.12g}" if option == "ewc_lambda" else f"{option}={text}" for option, text in chosen]
         if fixed and not 0 < overrides["ewc_lambda"] < math.inf:
             raise ValueError("strengths are finite and greater than 0")
-        settings.append(Setting("-".join(names), Method(method) if fixed else None, overrides))
+        settings.append(Setting("-".join(names), importance, overrides))
     return settings
 
 
@@ -103,4 +104,4 @@ def _read(option: str, text: str) -> Any:
 def _options() -> dict[str, Action]:
     """Return how the command line reads each option; of `--x` and `--no_x` the former, which takes a value."""
     actions = reversed(HfArgumentParser([EWCConfig])._actions)
-    return {action.dest: action for action in actions if action.dest not in {"help", *_OF_THE_STUDY}}
+    return {action.dest: action for action in actions if action.dest not in {"help", *SET_BY_THE_STUDY}}
