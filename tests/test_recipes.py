@@ -18,10 +18,11 @@ def launch(folder, config, recipe, *options):
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     if config != "cpu":
         command += ["--main_process_port", "0"]  # any that is free
+    quiet_exit = str(Path(__file__).parent / "quiet_exit")
     result = subprocess.run(
         [*command, "--config_file", str(RECIPES / "accelerate" / f"{config}.yaml"), str(RECIPES / recipe), *options],
         cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": quiet_exit},
         capture_output=True,
         text=True,
     )
