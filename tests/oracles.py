@@ -66,12 +66,18 @@ def signal(model, examples, run):
             logits = run(twin, example)
         for layer, (x, y) in calls.items():
             last = y.shape == logits.shape and torch.equal(y, logits)
-            if type(layer) in (nn.Conv2d, nn.BatchNorm2d):
+            if type(layer) in (nn.Conv1d, nn.Conv2d, nn.BatchNorm2d):
                 x, y = x.movedim(1, -1), y.movedim(1, -1)
             seen = {"weight": _multiplied(layer, x), "bias": torch.softmax(y, -1) if last else y}
             for key, _ in layer.named_parameters(recurse=False):
                 signals[layer, key].append(abs(seen[key]).flatten(0, -2))
-    shapes = {nn.Linear: (1, -1), nn.Conv2d: (1, -1, 1, 1), nn.Embedding: (-1, 1), Conv1D: (-1, 1)}
+    shapes = {
+        nn.Linear: (1, -1),
+        nn.Conv1d: (1, -1, 1),
+        nn.Conv2d: (1, -1, 1, 1),
+        nn.Embedding: (-1, 1),
+        Conv1D: (-1, 1),
+    }
     for (layer, key), values in signals.items():
         p, mean = layer.get_parameter(key), torch.cat(values).mean(0)
         if p in names:

@@ -1,7 +1,7 @@
 """How does text become batches?"""
 
 from .batching import Batch, Collator, batches
-from .labels import IGNORED, next_tokens, token_nll
+from .labels import IGNORED, is_encoder_decoder, next_tokens, token_nll
 from .packing import pack
 from .padding import pad_examples
 from .sampling import Example, sample_examples
@@ -14,6 +14,7 @@ __all__ = [
     "Example",
     "batches",
     "document_texts",
+    "is_encoder_decoder",
     "load_texts",
     "next_tokens",
     "pack",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from ..engines import device_of
-from .labels import IGNORED, next_tokens, predicts_next_token
-from .padding import pad_examples
+from .labels import IGNORED, is_encoder_decoder, next_tokens, predicts_next_token
+from .own_loss import between_real_tokens, own_loss_shifts
+from .padding import pad_with_lengths
 from .sampling import Example
+from .vocabulary import require_known_tokens
 
 Collator = Callable[[list[Example]], Mapping[str, Any]]
 
@@ -26,11 +27,13 @@ class Batch:
         inputs: the arguments of the model's `forward`, each with one row an example.
         labels: one row an example; each label at the position that predicts it, -100 where none is predicted.
         numbers: each example's number in the sample, [B].
+        lengths: of inputs, and of "labels", that are padded on the right: each row's length without padding, [B].
     """
 
     inputs: dict[str, Tensor]
     labels: Tensor
     numbers: Tensor
+    lengths: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return how many examples there are."""
@@ -43,12 +46,20 @@ class Batch:
 
     def rows(self, rows: Tensor | slice) -> Batch:
         """Return some of the examples, by position or as a slice."""
-        inputs = {key: value[rows] for key, value in self.inputs.items()}
-        return Batch(inputs, self.labels[rows], self.numbers[rows])
+        inputs, lengths = ({key: value[rows] for key, value in of.items()} for of in (self.inputs, self.lengths))
+        return Batch(inputs, self.labels[rows], self.numbers[rows], lengths)
 
     def split(self, size: int) -> Iterator[Batch]:
         """Yield the examples, `size` at a time."""
         yield from (self.rows(slice(start, start + size)) for start in range(0, len(self), size))
+
+    def alone(self) -> Iterator[Batch]:
+        """Yield each example as a batch of its own, without the padding."""
+        for row in self.split(1):
+            lengths = {key: int(length) for key, length in row.lengths.items()}
+            inputs = {key: value[:, : lengths[key]] if key in lengths else value for key, value in row.inputs.items()}
+            labels = row.labels[:, : lengths["labels"]] if "labels" in lengths else row.labels
+            yield Batch(inputs, labels, row.numbers)
 
     def share(self, index: int, size: int, even: bool) -> Batch:
         """Return a process's share of the examples.
@@ -77,40 +88,49 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield batches on the model's device, whose labels are each at the position that predicts it.
 
+    Which position that is, the model's own loss tells (`own_loss_shifts`). Padding is no label and predicts none.
+
     Args:
         examples: what `sample_examples` returned.
         batch_size: examples a batch.
-        collator: makes a batch with `labels` of a list of examples; None is `pad_examples`.
-        model: what the batches are for. An encoder-decoder gets its `decoder_input_ids`.
+        collator: makes a batch with `labels` of a list of examples; None pads as `pad_examples` does.
+        model: what the batches are for.
         seed: of torch's random numbers while the collator works, so that every process gets the same batch.
         first: the example to begin with.
 
     Raises:
-        ValueError: `batch_size` is not positive, or a batch has no `labels` or not one row an example.
+        ValueError: `batch_size` is not positive, a batch has no `labels` or not one row an example, a token is not in
+            the vocabulary, or the model's own loss is another one.
     """
     if batch_size < 1:
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
     device = device_of(next(model.parameters()))
-    shifts = predicts_next_token(model)
+    mask_of_labels = "decoder_attention_mask" if is_encoder_decoder(model) else "attention_mask"
+    shifts: bool | None = None
     for start in range(first, len(examples), batch_size):
         chosen = examples[start : start + batch_size]
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed + start)
-            inputs = dict(pad_examples(chosen, model) if collator is None else collator(chosen))
+        inputs, lengths = pad_with_lengths(chosen, model) if collator is None else ({}, {})
+        if collator is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed + start)
+                inputs = dict(collator(chosen))
         if "labels" not in inputs:
             raise ValueError(
                 f"expected batches with the key 'labels', got the keys {sorted(inputs)}; use a collator that adds "
                 "labels, for instance `DataCollatorForLanguageModeling(tokenizer, mlm=False)`"
             )
-        inputs = {key: value.to(device) for key, value in inputs.items()}
+        inputs, lengths = ({key: value.to(device) for key, value in of.items()} for of in (inputs, lengths))
         if rows := {key: tuple(value.shape) for key, value in inputs.items() if value.shape[:1] != (len(chosen),)}:
             raise ValueError(
                 f"expected batches of one row for each of {len(chosen)} examples, got {rows}; use a collator that "
                 "neither packs examples into one row nor adds tensors that they share"
             )
-        labels = inputs.pop("labels")
-        if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
-            inputs.setdefault("decoder_input_ids", model.prepare_decoder_input_ids_from_labels(labels=labels))
-        if shifts and labels.dim() > 1:
-            labels = next_tokens(labels)
-        yield Batch(inputs, labels, torch.arange(start, start + len(chosen), device=device))
+        require_known_tokens(model, inputs)
+        labels, mask = inputs.pop("labels"), inputs.get(mask_of_labels)
+        if shifts is None:
+            given = collator is not None or not chosen[0].keys().isdisjoint({"label", "labels"})
+            shifts = own_loss_shifts(model, inputs, labels, mask, given)
+        next_token = (predicts_next_token(model) if shifts is None else shifts) and labels.dim() > 1
+        labels = between_real_tokens(labels, mask, next_token)
+        numbers = torch.arange(start, start + len(chosen), device=device)
+        yield Batch(inputs, next_tokens(labels) if next_token else labels, numbers, lengths)

@@ -63,10 +63,12 @@ def estimate_importance(
     done with a sharded result, such as saving it, is done by all processes too. FSDP2's own mixed precision stays on.
 
     Args:
-        model: a model of transformers, or any module whose result is logits or has `.logits`. The labels of
-            decoder-only models are shifted, those of others are not (`predicts_next_token`).
+        model: a model of transformers, or any module whose result is logits or has `.logits`. Which position predicts
+            a label, its own loss tells, on the first batch.
         dataset: examples with the inputs of the model's `forward`, such as `input_ids` and `attention_mask`, and
-            `labels`, which default to the `input_ids` of decoder-only models; padded or packed.
+            `labels`, which default to the `input_ids` of models that predict the next token; padded, packed, or of
+            several lengths. Padding is no label and predicts none; where it would change what the model computes,
+            examples of several lengths go one by one. Examples without a token are left out.
         method: "fisher", "mas" or "signal".
         labels: Fisher only: "ground_truth", "predicted" or "sampled".
         mas_output: MAS only: the output whose squared norm is taken, "probabilities" or "logits".
@@ -85,8 +87,9 @@ def estimate_importance(
 
     Raises:
         ValueError: unknown method or label source, an empty dataset, one without a label token, a batch without inputs
-            or `labels`, no trainable parameter, an estimate that is not finite, a layer whose signal is not known, a
-            `resume_file` of another estimate or in several processes, or a model sharded by ZeRO-3.
+            or `labels`, a token or label past the model's, a model whose own loss is not the labels' mean negative
+            log-likelihood, no trainable parameter, an estimate that is not finite, a layer whose signal is not known,
+            a `resume_file` of another estimate or in several processes, or a model sharded by ZeRO-3.
     """
     method, label_source, output = Method(method), LabelSource(labels), MASOutput(mas_output)
     model = unwrap(model)

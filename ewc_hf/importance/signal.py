@@ -99,8 +99,8 @@ class AbsoluteSignals:
     def add(self, batch: Batch) -> int:
         """Add a batch, of which each process does its share, and return how many of its label tokens count."""
         share = batch.share(process_index(), num_processes(), even=False)
-        if len(share):
-            self._add_share(share)
+        for piece in share.alone() if share.lengths else [share] if len(share) else []:
+            self._add_share(piece)
         return batch.num_label_tokens
 
     @torch.no_grad()
@@ -176,9 +176,8 @@ class AbsoluteSignals:
     def _channels(self, path: str, signals: Tensor, batch: Batch) -> tuple[Tensor, int]:
         """Return the sums of a layer's absolute inputs or outputs, and over how many positions."""
         if isinstance(self._connections[path].module, _CHANNELS_SECOND) and signals.dim() > 2:
-            signals_NC = signals.movedim(1, -1).flatten(0, -2)
-        else:
-            signals_NC = _positions(signals, batch)
+            signals = signals.movedim(1, -1)
+        signals_NC = _positions(signals, batch)
         return signals_NC.abs().sum(0, dtype=self.accumulators[path].dtype), len(signals_NC)
 
     def _add(self, path: str, sums: Tensor, count: int) -> None:
@@ -205,10 +204,20 @@ def _signal_dim(module: nn.Module, key: str, name: str, parameter: nn.Parameter)
 
 
 def _positions(tensor: Tensor, batch: Batch) -> Tensor:
-    """Return a layer's input or output [B, T, ..., C] as [N, C], padding left out."""
-    mask = batch.inputs.get("attention_mask")
+    """Return a layer's input or output [B, ..., C] as [N, C], padding left out.
+
+    Raises:
+        ValueError: the attention mask leaves out some, and no dimension, or more than one, is as long as it.
+    """
+    mask_BT = batch.inputs.get("attention_mask")
     if len(tensor) == 1:  # one for all examples, such as position embeddings
         tensor = tensor.expand(len(batch), *tensor.shape[1:])
-    if mask is not None and tensor.dim() > 2 and tensor.shape[:2] == mask.shape:
-        tensor = tensor[mask != 0]
+    if mask_BT is not None and tensor.dim() > 2 and not mask_BT.all():
+        of_positions = [dim for dim in range(1, tensor.dim() - 1) if tensor.shape[dim] == mask_BT.shape[-1]]
+        if len(of_positions) != 1 or mask_BT.dim() != 2:
+            raise ValueError(
+                f"expected layers over {tuple(mask_BT.shape)} tokens for method 'signal', some of them padding, got "
+                f"one over {tuple(tensor.shape[:-1])} positions; leave padding out of the examples, or use 'fisher'"
+            )
+        tensor = tensor.movedim(of_positions[0], 1)[mask_BT != 0]
     return tensor.reshape(-1, tensor.shape[-1])

@@ -43,7 +43,7 @@ def add_one_by_one(
         statistic.add(sums[name], gradient)
 
     differentiate = partial(_differentiate_sharded, model) if are_sharded(parameters) else _differentiate
-    for example in batch.split(1):
+    for example in batch.alone():
         differentiate(objective(model, example).sum(), parameters, add)
 
 

@@ -24,9 +24,11 @@ from ..engines import (
     united,
 )
 from .contributions import Statistic, Workspace
+from .errors import is_out_of_memory, round_off_of
 from .layers import GradientPath, path_of
 from .one_by_one import Objective, add_one_by_one
 from .one_pass import NotBatchedError, OnePass
+from .padding import padding_is_harmless
 
 _TOKENS_AT_A_TIME_ON_CPU = 1024
 
@@ -45,7 +47,8 @@ class GradientStatistics:
     one backward pass each. Where the statistics of a parameter differ, or a module does not show which part of its
     input belongs to which example, every example gets a backward pass of its own: an architecture that nobody foresaw
     is slower, not wrong. What no check of a batch can see is a weight of a layer that code outside the layer uses too,
-    but only in later batches.
+    but only in later batches. The first batch with padding decides on that too: where it changes an example's
+    objective, examples go one by one, without it.
 
     Args:
         model: unwrapped, in the mode (train or eval) to differentiate in; `p.grad` stays as it is.
@@ -72,6 +75,7 @@ class GradientStatistics:
         self._parameters = parameters
         self._sharded = are_sharded(parameters)
         self._unverified: set[str] = set()
+        self._padding_is_harmless: bool | None = None
         self._workspace = Workspace()
         self.accumulators = {
             name: torch.zeros_like(local_part(p), dtype=torch.promote_types(p.dtype, torch.float32))
@@ -87,6 +91,10 @@ class GradientStatistics:
         num_label_tokens = batch.num_label_tokens
         if num_label_tokens == 0:  # it adds nothing, and no path could be chosen by it
             return 0
+        if batch.lengths and self._padding_is_harmless is None:
+            self._padding_is_harmless = padding_is_harmless(self._model, batch, self._objective)
+            if not self._padding_is_harmless:
+                self._leave_padding_out()
         if not self.paths:
             self._choose_paths(batch)
         if self._sharded and GradientPath.EXAMPLE in self.paths.values():
@@ -128,13 +136,18 @@ class GradientStatistics:
 
     @property
     def decisions(self) -> dict[str, Any]:
-        """What the batches so far have decided: the paths, and the parameters that none of them used."""
-        return {"paths": self.paths, "unverified": sorted(self._unverified)}
+        """What the batches so far have decided: the paths, the parameters that none of them used, and on padding."""
+        return {
+            "paths": self.paths,
+            "unverified": sorted(self._unverified),
+            "padding_is_harmless": self._padding_is_harmless,
+        }
 
     @decisions.setter
     def decisions(self, decisions: dict[str, Any]) -> None:
         self.paths = {name: GradientPath(path) for name, path in decisions["paths"].items()}
         self._unverified = set(decisions["unverified"])
+        self._padding_is_harmless = decisions["padding_is_harmless"]
 
     def _add_in_one_pass(self, batch: Batch) -> None:
         sums, statistic = self.accumulators, self._statistic
@@ -144,7 +157,7 @@ class GradientStatistics:
             except NotBatchedError:
                 raise
             except Exception as error:  # an error of the model's own comes again, one example at a time
-                if _is_out_of_memory(error):
+                if is_out_of_memory(error):
                     raise
                 raise NotBatchedError(f"{type(error).__name__}: {error}") from error
             total_gradients = one_pass.backward(values_B, self._unverified)
@@ -173,7 +186,7 @@ class GradientStatistics:
         try:
             self._add_in_one_pass(pair)
         except Exception as error:  # the other way succeeded, so whatever else this is, it is no reason to stop
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             self._pop_marginals()
             self._take_examples_one_by_one(f"the batched pass failed ({error})")
@@ -188,8 +201,7 @@ class GradientStatistics:
             if isinstance(parameter := self._parameters[name], DTensor):  # every process has added the same two
                 times = Sharding.of(parameter).size
                 marginals *= times**0.5 if self._statistic is Statistic.SQUARE else times
-        floating = [p.dtype for p in self._model.parameters() if p.is_floating_point()]  # frozen ones round too
-        epsilon = max(torch.finfo(dtype).eps for dtype in [*floating, torch.float32])
+        epsilon = round_off_of(self._model)
         round_off = 4 * epsilon * max(marginals.max() for marginals in expected.values())
         different: Set[str] = set()
         for name, marginals in expected.items():
@@ -201,6 +213,14 @@ class GradientStatistics:
             return
         owners = {p: module for module in self._model.modules() for p in module.parameters(recurse=False)}
         self.paths = {name: path_of(owners[p]) for name, p in self._parameters.items()}
+
+    def _leave_padding_out(self) -> None:
+        if self._sharded and self.paths and GradientPath.EXAMPLE not in self.paths.values():
+            raise ValueError(
+                "expected examples of one length, as in the first batch, since padding changes what this model "
+                "computes, got several; estimate the importance in one process, or in several that hold it whole"
+            )
+        self._take_examples_one_by_one("padding changes what the model computes")
 
     def _take_examples_one_by_one(self, reason: str | None) -> None:
         if reason is not None:
@@ -216,11 +236,6 @@ class GradientStatistics:
             taken[name] = marginals.sqrt() if self._statistic is Statistic.SQUARE else marginals
             total.zero_()
         return taken
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Tell whether a smaller batch is the cure, and not slower ways: on a CPU torch has no class for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def pieces_of(batch: Batch) -> Iterator[Batch]:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from architectures import bert, t5
-from transformers import BertForSequenceClassification
+from conftest import gpt2
+from transformers import BertForSequenceClassification, BertForTokenClassification
 
 from ewc_hf.data import IGNORED, Batch, batches
 
@@ -18,13 +19,49 @@ def test_batches_keep_every_example_in_order(model, ragged):
 
 
 def test_labels_of_other_models_stay_in_place():
-    """An encoder-decoder is given its labels one later, after its start token."""
-    model = t5()
-    (batch,) = batches([{"input_ids": [5, 6, 7], "labels": [8, 9]}], 2, None, model)
+    (batch,) = batches([{"input_ids": [5, 6, 7], "labels": [8, 9]}], 2, None, t5())
     assert batch.labels.tolist() == [[8, 9]]
-    assert batch.inputs["decoder_input_ids"].tolist() == [[0, 8]]
     (batch,) = batches([{"input_ids": [5, 6], "label": 1}], 2, None, bert(BertForSequenceClassification))
     assert batch.labels.tolist() == [1]
+
+
+MASKED = {
+    "on the left": (gpt2, [0, 0, 1, 1, 1], [-100, -100, 7, 8, -100]),
+    "on the right": (gpt2, [1, 1, 1, 0, 0], [5, 6, -100, -100, -100]),
+    "of a classifier of tokens": (lambda: bert(BertForTokenClassification), [0, 1, 1, 1, 0], [-100, 1, 0, 1, -100]),
+}
+
+
+@pytest.mark.parametrize(("build", "mask", "expected"), [pytest.param(*MASKED[kind], id=kind) for kind in MASKED])
+@pytest.mark.parametrize("collator", [None, lambda examples: {k: torch.tensor([v]) for k, v in examples[0].items()}])
+def test_padding_is_no_label_and_predicts_none(build, mask, expected, collator):
+    labels = [4, 5, 6, 7, 8] if build is gpt2 else [0, 1, 0, 1, 0]
+    example = {"input_ids": [4, 5, 6, 7, 8], "attention_mask": mask, "labels": labels}
+    (batch,) = batches([example], 1, collator, build())
+    assert batch.labels.tolist() == [expected]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_mask_of_an_encoder_hides_no_label_of_the_decoder(side):
+    mask = [0, 1, 1] if side == "left" else [1, 1, 0]
+    (batch,) = batches([{"input_ids": [5, 6, 7], "attention_mask": mask, "labels": [8, 9, 4]}], 1, None, t5())
+    assert batch.labels.tolist() == [[8, 9, 4]]
+    masked = {"input_ids": [5, 6, 7], "labels": [8, 9, 4], "decoder_attention_mask": [1, 1, 0]}
+    (batch,) = batches([masked], 1, None, t5())
+    assert batch.labels.tolist() == [[8, 9, -100]]
+
+
+def test_examples_alone_have_no_padding(model, ragged):
+    (batch,) = batches(ragged, len(ragged), None, model)
+    assert len({len(example["input_ids"]) for example in ragged}) > 1
+    pieces = zip(batch.rows(torch.tensor([2, 0])).alone(), [ragged[2], ragged[0]], strict=True)
+    for alone, example in pieces:
+        assert alone.inputs["input_ids"].tolist() == [example["input_ids"]]
+        assert alone.inputs["attention_mask"].all()
+        assert alone.labels.tolist() == [[*example["input_ids"][1:], -100]]
+    assert not next(batch.alone()).lengths
+    (even,) = batches([ragged[0]] * 2, 2, None, model)
+    assert not even.lengths
 
 
 def test_a_collator_replaces_the_padding_and_its_labels_are_shifted(model, ragged):

@@ -4,9 +4,20 @@ import pytest
 import torch
 from architectures import MLP, ConvNet, bert, t5
 from conftest import gpt2
-from transformers import BertForSequenceClassification, BertForTokenClassification
+from transformers import (
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    FNetConfig,
+    FNetForMaskedLM,
+)
 
 from ewc_hf.data import pad_examples
+
+
+def fnet():
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 12}
+    return FNetForMaskedLM(FNetConfig(**sizes, max_position_embeddings=8))
 
 
 def test_padding_marks_labels_and_mask(model):
@@ -18,8 +29,15 @@ def test_padding_marks_labels_and_mask(model):
     }
 
 
+def test_token_ids_are_padded_with_the_token_that_the_model_knows_as_padding():
+    """A classifier looks for it, to find the last token of a text."""
+    model = gpt2()
+    model.config.pad_token_id = 11
+    assert pad_examples([{"input_ids": [5, 6]}, {"input_ids": [8]}], model)["input_ids"].tolist() == [[5, 6], [8, 11]]
+
+
 KINDS = {
-    "masked on the left": (gpt2, {"input_ids": [0, 6], "attention_mask": [0, 1]}, {"labels": [[-100, 6]]}),
+    "a mask": (gpt2, {"input_ids": [0, 6], "attention_mask": [0, 1]}, {"attention_mask": [[0, 1]]}),
     "tensors": (gpt2, {"input_ids": torch.tensor([5, 6])}, {"input_ids": [[5, 6]], "attention_mask": [[1, 1]]}),
     "text is left out": (gpt2, {"input_ids": [5, 6], "text": "a"}, {"input_ids": [[5, 6]]}),
     "label of a sequence": (
@@ -30,7 +48,7 @@ KINDS = {
     "labels of tokens": (
         lambda: bert(BertForTokenClassification),
         {"input_ids": [5, 6], "attention_mask": [1, 0], "labels": [1, 0]},
-        {"labels": [[1, -100]]},
+        {"labels": [[1, 0]]},
     ),
     "labels of another length": (t5, {"input_ids": [5, 6, 7], "labels": [8]}, {"labels": [[8]]}),
     "pictures": (
@@ -55,6 +73,16 @@ BAD = {
     "pictures of another name": (MLP, [{"pixels": [1.0], "label": 1}], r"key one of \['images'\], got .*'pixels'"),
     "lengths": (gpt2, [{"input_ids": [1, 2], "labels": [1]}], "as long as 'input_ids', got the lengths"),
     "no labels": (t5, [{"input_ids": [1, 2]}], r"key 'labels', got the keys \['input_ids'\]; add the column"),
+    "two positions": (
+        lambda: bert(BertForQuestionAnswering),
+        [{"input_ids": [1, 2], "start_positions": 0, "end_positions": 1}],
+        "got BertForQuestionAnswering, whose answers are two positions",
+    ),
+    "padding without a mask": (
+        fnet,
+        [{"input_ids": [1, 2], "attention_mask": [1, 0], "labels": [1, 2]}],
+        "without padding for a model that takes no attention mask",
+    ),
     "keys": (gpt2, [{"input_ids": [1]}, {"input_ids": [1], "inputs_embeds": [[1.0]]}], "use one set of columns"),
     "shapes": (
         ConvNet,

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import gpt2
+from peft import PromptTuningConfig, get_peft_model
 from torch import nn
 
 from ewc_hf import estimate_importance
@@ -21,9 +23,17 @@ def test_logits_have_a_row_for_each_label(model, packed):
 
 @pytest.mark.parametrize("label", [-1, -99, 40, 50256])
 def test_labels_that_are_no_class_are_named(model, packed, label):
-    examples = [*packed, {**packed[0], "labels": [*packed[0]["input_ids"][:-1], label]}]
-    with pytest.raises(ValueError, match=rf"expected labels from 0 to 39, or -100 .*got .*{label}"):
-        estimate_importance(model, examples, progress=False)
+    other = {**packed[0], "labels": [*packed[0]["input_ids"][:-1], label]}
+    for examples in ([*packed, other], [other]):
+        with pytest.raises(ValueError, match=rf"expected labels from 0 to 39, or -100 .*got .*{label}"):
+            estimate_importance(model, examples, progress=False)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_virtual_tokens_of_a_prompt_are_refused(packed):
+    prompted = get_peft_model(gpt2(), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    with pytest.raises(ValueError, match="a model without virtual tokens, as PEFT's prompt tuning adds"):
+        estimate_importance(prompted, packed, progress=False)
 
 
 def test_one_output_is_no_distribution():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from architectures import MLP, VOCAB, ConvNet, causal_model, double_stays_double, perturbed
 from torch import nn
+from transformers.modeling_outputs import CausalLMOutput
 
 from ewc_hf import estimate_importance
 
@@ -53,6 +54,43 @@ def test_language_models(name, tied, dataset):
         expected = oracles.signal(model, dataset, run)
         for batch_size in (1, 3):
             assert_same(estimate(model, dataset, batch_size=batch_size).importance, expected)
+
+
+class Positions(nn.Module):
+    """Layers over `[B, C, T]` and over `[B, H, T, d]`, which padding does not reach."""
+
+    def __init__(self, pad=0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.mix, self.norm = nn.Embedding(VOCAB, 8), nn.Conv1d(8, 8, 1, padding=pad), nn.LayerNorm(2)
+        self.head = nn.Linear(8, VOCAB)
+
+    def forward(self, input_ids, attention_mask):
+        x = self.mix(self.embed(input_ids).mT).mT
+        x = self.norm(x.unflatten(-1, (4, 2)).transpose(1, 2)).transpose(1, 2).flatten(-2)
+        return CausalLMOutput(logits=self.head(x)[:, : input_ids.shape[1]])
+
+
+@pytest.mark.parametrize("dataset", ["packed", "padded", "ragged"], indirect=True)
+def test_padding_is_left_out_wherever_positions_are(dataset):
+    model = Positions().double()
+
+    def run_alone(twin, example):
+        ids = torch.tensor([example["input_ids"]])
+        ids = ids[:, : sum(example.get("attention_mask", ids[0] >= 0))]
+        return twin(ids, torch.ones_like(ids)).logits
+
+    for batch_size in (1, 3):
+        assert_same(
+            estimate(model, dataset, batch_size=batch_size).importance, oracles.signal(model, dataset, run_alone)
+        )
+
+
+def test_padding_in_a_layer_of_another_length_is_refused(padded, packed):
+    model = Positions(pad=1).double()
+    estimate(model, packed)
+    with pytest.raises(ValueError, match=r"some of them padding, got one over \(4, 11\) positions; leave padding out"):
+        estimate(model, padded)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])

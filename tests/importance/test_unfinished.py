@@ -86,7 +86,8 @@ def _always_saves(monkeypatch):
 @pytest.mark.parametrize(("build", "examples", "options"), CASES)
 def test_goes_on_to_the_same_bits(build, examples, options, tmp_path):
     """Interrupted twice."""
-    whole, path, model = estimate(build(), examples, **options), tmp_path / "runs" / "unfinished", build()
+    path, model = tmp_path / "runs" / "unfinished", build()
+    whole = estimate(build(), examples, Collator(model), **options)
     interrupted(model, examples, path, after=3, **options)
     interrupted(model, examples, path, after=2, **options)
     collator = Collator(model)

@@ -1,0 +1,41 @@
+"""Tokens that a model knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from .labels import IGNORED, is_encoder_decoder, transformers_model
+
+
+def require_known_tokens(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
+    """Check that each token has a row in the model's table of embeddings.
+
+    An encoder-decoder looks up its labels too.
+
+    Raises:
+        ValueError: a token id is negative or past the table.
+    """
+    known = transformers_model(model)
+    if known is None or "input_ids" not in inputs:
+        return
+    try:
+        table = known.get_input_embeddings()
+    except NotImplementedError:
+        return
+    if not isinstance(table, nn.Embedding):
+        return
+    looked_up = ["input_ids", "decoder_input_ids"]
+    if is_encoder_decoder(model) and "labels" in inputs and inputs["labels"].dim() > 1:
+        looked_up.append("labels")
+    for key in looked_up:
+        if key not in inputs or inputs[key].is_floating_point():
+            continue
+        ids = inputs[key]
+        ids = ids[ids != IGNORED] if key == "labels" else ids
+        if ids.numel() and not 0 <= ids.min() <= ids.max() < table.num_embeddings:
+            raise ValueError(
+                f"expected '{key}' from 0 to {table.num_embeddings - 1}, the rows of the model's embeddings, got "
+                f"{ids.min()} to {ids.max()}; use the model's own tokenizer, or `model.resize_token_embeddings`"
+            )
