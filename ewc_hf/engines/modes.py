@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import MethodType
-from typing import Any
 
-import torch
-from accelerate.utils.operations import ConvertOutputsToFp32
 from torch import nn
 from transformers import PreTrainedModel
-
-from .parameters import unwrap
-from .sharding import device_of
 
 
 @contextmanager
@@ -26,32 +19,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in training.items():
             module.training = mode
-
-
-@contextmanager
-def in_full_precision(model: nn.Module) -> Iterator[None]:
-    """Let a model compute in the precision of its weights: without autocast, accelerate's own or one around this.
-
-    FSDP2's `MixedPrecisionPolicy` and DeepSpeed's half precision weights stay as they are.
-    """
-    inner = unwrap(model)
-    forward = vars(inner).get("forward")
-    if forward is not None:
-        inner.forward = _without_autocast(forward, inner)
-    try:
-        with torch.autocast(device_of(next(model.parameters())).type, enabled=False):
-            yield
-    finally:
-        if forward is not None:
-            inner.forward = forward
-
-
-def _without_autocast(forward: Callable[..., Any], model: nn.Module) -> Callable[..., Any]:
-    """Return the forward inside accelerate's wrappers: one of each `Accelerator` that prepared the model."""
-    own = forward
-    while isinstance(wrapper := getattr(own, "__wrapped__", None), ConvertOutputsToFp32):
-        own = wrapper.model_forward.__wrapped__
-    return MethodType(own, model) if isinstance(forward, MethodType) else own
 
 
 @contextmanager
