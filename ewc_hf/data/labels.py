@@ -53,19 +53,19 @@ class _TokenNLL(torch.autograd.Function):
     def forward(ctx: Any, logits_NV: Tensor, labels_N: Tensor) -> Tensor:
         """Return `-log p(label)`, [N]."""
         ctx.save_for_backward(logits_NV, labels_N)
-        nlls = []
-        for logits_nV, labels_n in _pieces(logits_NV, labels_N):
-            log_p_nV = logits_nV.log_softmax(-1, dtype=_wide(logits_nV))
+        nll_N = torch.empty_like(labels_N, dtype=_wide(logits_NV))
+        for logits_nV, labels_n, into_n in _pieces(logits_NV, labels_N, nll_N):
+            log_p_nV = logits_nV.log_softmax(-1, dtype=nll_N.dtype)
             log_p_n = log_p_nV.gather(1, labels_n.clamp(min=0)[:, None]).squeeze(1)
-            nlls.append(-log_p_n * (labels_n != IGNORED))
-        return torch.cat(nlls)
+            torch.mul(-log_p_n, labels_n != IGNORED, out=into_n)
+        return nll_N
 
     @staticmethod
     def backward(ctx: Any, gradient_N: Tensor) -> tuple[Tensor, None]:
         """Return the gradient of the logits, [N, V]."""
         logits_NV, labels_N = ctx.saved_tensors
         gradient_NV = torch.empty_like(logits_NV)
-        for into_nV, logits_nV, labels_n, gradient_n in _pieces(gradient_NV, logits_NV, labels_N, gradient_N):
+        for logits_nV, labels_n, gradient_n, into_nV in _pieces(logits_NV, labels_N, gradient_N, gradient_NV):
             labels_n1 = labels_n.clamp(min=0)[:, None]
             p_nV = logits_nV.softmax(-1, dtype=_wide(logits_nV))
             difference_nV = p_nV.scatter_add_(1, labels_n1, p_nV.new_full((1, 1), -1).expand_as(labels_n1))
