@@ -69,6 +69,11 @@ def test_autocast_around_the_call_is_off():
     assert result == measure(model, tokenizer, texts)
 
 
+def test_a_replicated_model_costs_what_the_model_does():
+    model, tokenizer, texts = tiny_gpt2(), tiny_tokenizer(), [letters(40)]
+    assert measure(torch.nn.DataParallel(model), tokenizer, texts) == measure(model, tokenizer, texts)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_the_result_names_its_precision(dtype):
     result = measure(tiny_gpt2(dtype=dtype), tiny_tokenizer(), [letters(9)])
