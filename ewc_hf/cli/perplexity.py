@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -12,6 +13,15 @@ from ..engines import place, process_index
 from ..evaluation import evaluate_perplexity
 from ..storage import replaced, write_json
 from .arguments import parse_arguments
+
+
+class Precision(str, Enum):
+    """In which numbers a model is loaded and computes."""
+
+    FLOAT32 = "float32"
+    """As the recipes load it, whatever the checkpoint holds."""
+    BFLOAT16 = "bfloat16"
+    """Half the memory; to be compared with others of this precision only."""
 
 
 @dataclass
@@ -26,6 +36,12 @@ class PerplexityArguments:
     max_document_tokens: int | None = field(default=None, metadata={"help": "Cut documents after so many tokens."})
     window: int | None = field(default=None, metadata={"help": "Tokens that the model sees; default its context."})
     stride: int | None = field(default=None, metadata={"help": "Tokens that the window moves by; default half of it."})
+    bos_in_each_window: bool = field(
+        default=False, metadata={"help": "Begin each window with the beginning-of-text token, not only the first."}
+    )
+    precision: Precision | str = field(
+        default=Precision.FLOAT32, metadata={"help": "'float32' or 'bfloat16'; compare values of one precision only."}
+    )
     batch_size: int = field(default=8, metadata={"help": "Windows a forward pass."})
     seed: int = field(default=0, metadata={"help": "Of the sample and of the bootstrap interval."})
     output_file: str | None = field(default=None, metadata={"help": "JSON file for the result with every document's."})
@@ -40,7 +56,7 @@ def main(argv: list[str]) -> None:
     description = "Measure perplexity with a sliding window."
     (args,) = parse_arguments(PerplexityArguments, argv=argv, prog="ewc-hf perplexity", description=description)
     dataset = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
-    model = AutoModelForCausalLM.from_pretrained(args.model)
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=Precision(args.precision).value)
     result = evaluate_perplexity(
         place(model),
         AutoTokenizer.from_pretrained(args.model),
@@ -48,6 +64,7 @@ def main(argv: list[str]) -> None:
         args.stride,
         window=args.window,
         max_document_tokens=args.max_document_tokens,
+        bos_in_each_window=args.bos_in_each_window,
         batch_size=args.batch_size,
         seed=args.seed,
     )
@@ -61,6 +78,9 @@ def main(argv: list[str]) -> None:
     print(f"word perplexity   {result.word_perplexity:.2f}")
     print(f"byte perplexity   {result.byte_perplexity:.4f}")
     print(f"bits per byte     {result.bits_per_byte:.4f}")
+    print(f"precision         {result.precision}")
+    if result.bos_in_each_window:
+        print("windows           each begins with the beginning-of-text token")
     if args.output_file is not None:
         with replaced(Path(args.output_file)) as temporary:
             write_json(temporary, asdict(result))

@@ -2,8 +2,9 @@
 
 from .choose import require_engine, stepped_parameters
 from .chunks import displacement, in_chunks
+from .full_precision import in_full_precision
 from .memory import peak_memory_bytes, reset_peak_memory
-from .modes import evaluating, in_full_precision, without_cache
+from .modes import evaluating, without_cache
 from .parameters import (
     LocalParameter,
     LocalParameters,

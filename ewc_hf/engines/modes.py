@@ -22,20 +22,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def in_full_precision(model: nn.Module) -> Iterator[None]:
-    """Run a model's own forward, without the autocast that accelerate wraps around it for mixed precision."""
-    attributes = vars(model)
-    wrapped = attributes.get("forward")
-    if "_original_forward" in attributes:
-        model.forward = attributes["_original_forward"]
-    try:
-        yield
-    finally:
-        if wrapped is not None:
-            model.forward = wrapped
-
-
-@contextmanager
 def without_cache(model: nn.Module) -> Iterator[None]:
     """Keep the models of transformers inside from copying keys and values into a cache that nobody reads."""
     configs = {id(module.config): module.config for module in model.modules() if isinstance(module, PreTrainedModel)}

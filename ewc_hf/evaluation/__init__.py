@@ -1,6 +1,7 @@
 """How well does a model predict?"""
 
-from .perplexity import PerplexityResult, evaluate_perplexity, interval_over_documents
+from .interval import interval_over_documents
+from .perplexity import PerplexityResult, evaluate_perplexity
 from .retention import RetentionMixin
 
 __all__ = [

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import IGNORED, next_tokens, pad_examples, token_nll
-from ..engines import add_up, device_of, evaluating, num_processes, process_index, unwrap, without_cache
+from ..engines import (
+    add_up,
+    device_of,
+    evaluating,
+    in_full_precision,
+    num_processes,
+    process_index,
+    unwrap,
+    without_cache,
+)
+from .causal import context_of, require_causal
+from .documents import first_token, read_document
+from .interval import interval_over_documents
+from .windows import windows
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,8 @@ class PerplexityResult:
         bits_per_byte: `log2(byte_perplexity)`.
         num_tokens: predicted tokens.
         documents: the same of each document, in their order.
+        precision: in which the model computed, "float32" or another; compare results of one precision only.
+        bos_in_each_window: whether the beginning-of-text token was repeated in each window.
     """
 
     nll: float
@@ -50,6 +64,8 @@ class PerplexityResult:
     bits_per_byte: float
     num_tokens: int
     documents: list[DocumentScore]
+    precision: str
+    bos_in_each_window: bool
 
 
 def evaluate_perplexity(
@@ -60,6 +76,7 @@ def evaluate_perplexity(
     *,
     window: int | None = None,
     max_document_tokens: int | None = None,
+    bos_in_each_window: bool = False,
     batch_size: int = 8,
     seed: int = 0,
     progress: bool = True,
@@ -69,6 +86,9 @@ def evaluate_perplexity(
     A window slides over each document by `stride` tokens; each token is scored once, in the first window that holds
     it, so with at least `window - stride` tokens of context (fewer only at the beginning). The tokenizer's beginning-
     or end-of-text token comes first, so that the first token is scored too; a tokenizer with neither leaves it out.
+    Words and bytes are those of the text from the first scored token to the last.
+
+    The model computes in the precision of its weights, whatever mixed precision it is trained in: load it in float32.
 
     Where `torch.distributed` is set up, all processes call this with the same model and documents; each does its share
     of the windows and returns the whole result.
@@ -81,15 +101,17 @@ def evaluate_perplexity(
             slower.
         window: tokens; by default the model's `max_position_embeddings`, at most 1024.
         max_document_tokens: cut documents after so many tokens.
+        bos_in_each_window: put the token that comes first in the place of each window's first token, which is never
+            scored there; the same tokens are scored, with one token less of their own context.
         batch_size: windows a forward pass of each process.
         seed: of the bootstrap.
         progress: show a progress bar.
 
     Raises:
-        ValueError: no document with a token to predict, a string in place of a list, a slow tokenizer, or a number out
-            of range.
+        ValueError: no document with a token to predict, a string in place of a list, a slow tokenizer, a number out of
+            range, a token that the model does not know, or a model that is no causal language model.
     """
-    context = model.config.get_text_config().to_dict().get(_context_name(model), math.inf)
+    context = context_of(model)
     window = int(min(context, 1024)) if window is None else window
     stride = max(window // 2, 1) if stride is None else stride
     if isinstance(texts, str):
@@ -109,31 +131,34 @@ def evaluate_perplexity(
             f"expected 1 <= stride < window ({window}), got {stride}; windows overlap, so that every token has context"
         )
 
-    first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    prefix = [] if first is None else [first]
-    documents = []
-    for text in texts:
-        encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids, offsets = encoding["input_ids"][:max_document_tokens], encoding["offset_mapping"][:max_document_tokens]
-        scored_offsets = offsets if prefix else offsets[1:]
-        documents.append((ids, text[scored_offsets[0][0] : scored_offsets[-1][1]] if scored_offsets else ""))
-    windows = [
-        (index, tokens, scored)
-        for index, (ids, _) in enumerate(documents)
-        for tokens, scored in _windows(prefix + ids, window, stride)
+    first = first_token(tokenizer)
+    if bos_in_each_window and not first:
+        raise ValueError(
+            "expected a tokenizer with a beginning- or end-of-text token to repeat in each window, got one with "
+            "neither; set `tokenizer.bos_token`, or leave bos_in_each_window out"
+        )
+    documents = [read_document(tokenizer, text, max_document_tokens) for text in texts]
+    work = [
+        (index, first + tokens[1:] if bos_in_each_window else tokens, scored)
+        for index, document in enumerate(documents)
+        for tokens, scored in windows(document.tokens, window, stride)
     ]
-    windows.sort(key=lambda entry: len(entry[1]), reverse=True)
+    if not work:
+        raise ValueError(f"expected a document with a token to predict, got none in {len(documents)} documents")
+    work.sort(key=lambda entry: len(entry[1]), reverse=True)
     nll_sums = np.zeros(len(documents))
     num_tokens = np.zeros(len(documents), dtype=np.int64)
     silent = not progress or process_index() > 0
     with (
         evaluating(model),
+        in_full_precision(model),
         without_cache(model),
         torch.no_grad(),
-        tqdm(total=len(windows), desc="perplexity", unit="window", disable=silent) as bar,
+        tqdm(total=len(work), desc="perplexity", unit="window", disable=silent) as bar,
     ):
-        for start in range(0, len(windows), batch_size * num_processes()):
-            everybodys = windows[start : start + batch_size * num_processes()]
+        precision = require_causal(model, [token for document in documents for token in document.tokens], window)
+        for start in range(0, len(work), batch_size * num_processes()):
+            everybodys = work[start : start + batch_size * num_processes()]
             share = everybodys[process_index() :: num_processes()]
             nlls = _window_nll(model, share or everybodys[:1])  # a sharded model needs every process
             for (index, _, scored), nll in zip(share, nlls, strict=False):
@@ -141,31 +166,14 @@ def evaluate_perplexity(
                 num_tokens[index] += scored
             bar.update(len(everybodys))
     add_up(nll_sums, num_tokens)
-    return _summarize(
-        [
-            DocumentScore(float(nll), int(count), len(scored_text.split()), len(scored_text.encode()))
-            for nll, count, (_, scored_text) in zip(nll_sums, num_tokens, documents, strict=True)
-        ],
-        seed,
-    )
+    scores = [
+        DocumentScore(float(nll), int(count), len(document.scored_text.split()), len(document.scored_text.encode()))
+        for nll, count, document in zip(nll_sums, num_tokens, documents, strict=True)
+    ]
+    return _summarize(scores, seed, precision, bos_in_each_window)
 
 
-def _context_name(model: PreTrainedModel) -> str:
-    """Return what the model's configuration calls the number of its positions."""
-    return model.config.get_text_config().attribute_map.get("max_position_embeddings", "max_position_embeddings")
-
-
-def _windows(tokens: list[int], window: int, stride: int) -> Iterator[tuple[list[int], int]]:
-    """Yield windows and how many tokens at the end of each are scored there; the very first token never is."""
-    scored_until = 1
-    for start in range(0, max(len(tokens) - window, 0) + stride, stride):
-        end = min(start + window, len(tokens))
-        if end > scored_until:
-            yield tokens[start:end], end - scored_until
-            scored_until = end
-
-
-def _window_nll(model: nn.Module, batch: list[tuple[int, list[int], int]]) -> list[float]:
+def _window_nll(model: PreTrainedModel, batch: list[tuple[int, list[int], int]]) -> list[float]:
     """Return each window's summed negative log-likelihood over its scored tokens, in nats."""
     examples = []
     for _, tokens, scored in batch:
@@ -176,50 +184,26 @@ def _window_nll(model: nn.Module, batch: list[tuple[int, list[int], int]]) -> li
     return token_nll(model(**inputs).logits, labels_BT).cpu().sum(dim=1, dtype=torch.float64).tolist()
 
 
-def _summarize(documents: list[DocumentScore], seed: int) -> PerplexityResult:
+def _summarize(
+    documents: list[DocumentScore], seed: int, precision: torch.dtype, bos_in_each_window: bool
+) -> PerplexityResult:
     nll_sums = np.array([document.nll_sum for document in documents])
     tokens = np.array([document.num_tokens for document in documents])
-    if tokens.sum() == 0:
-        raise ValueError(f"expected a document with a token to predict, got none in {len(documents)} documents")
     nats, nll = nll_sums.sum(), nll_sums.sum() / tokens.sum()
-    words = sum(document.num_words for document in documents)
-    num_bytes = sum(document.num_bytes for document in documents)
+    words = max(sum(document.num_words for document in documents), 1)
+    num_bytes = max(sum(document.num_bytes for document in documents), 1)
     return PerplexityResult(
         nll=float(nll),
         nll_interval=interval_over_documents(nll_sums, tokens, seed),
         perplexity=_exp(nll),
-        word_perplexity=_exp(nats / max(words, 1)),
+        word_perplexity=_exp(nats / words),
         byte_perplexity=_exp(nats / num_bytes),
         bits_per_byte=nats / num_bytes / math.log(2),
         num_tokens=int(tokens.sum()),
         documents=documents,
+        precision=str(precision).removeprefix("torch."),
+        bos_in_each_window=bos_in_each_window,
     )
-
-
-def interval_over_documents(sums: np.ndarray, num_tokens: np.ndarray, seed: int = 0) -> tuple[float, float] | None:
-    """Return the 95% percentile bootstrap interval of `sums.sum() / num_tokens.sum()`, the documents being drawn.
-
-    Args:
-        sums: nats of each document.
-        num_tokens: tokens of each document; those without any are left out.
-        seed: of the 1,000 draws.
-
-    Returns:
-        Lower and upper end in nats per token; None for fewer than two documents.
-    """
-    scored = num_tokens > 0
-    if scored.sum() < 2:
-        return None
-    found = bootstrap(
-        (sums[scored], num_tokens[scored]),
-        lambda sums, counts, axis: sums.sum(axis=axis) / counts.sum(axis=axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=1000,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)
 
 
 def _exp(nats: float) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, Dataset
 from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import logging
 
 from .perplexity import evaluate_perplexity
 
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
 else:
     _SomeTrainer = object
 
+logger = logging.get_logger(__name__)
+
 
 class RetentionMixin(_SomeTrainer):
     """Adds retention texts to a `Trainer` class that comes after it.
 
     It overrides `evaluate`, which has to tell that its loop is no prediction, and `evaluation_loop`, to add their
-    perplexity before callbacks see the metrics.
+    perplexity before callbacks see the metrics. They are measured in the precision of the weights, which is float32
+    for a model that was loaded so, whatever mixed precision it is trained in.
     """
 
     def __init__(self, *args: Any, retention_texts: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
@@ -83,6 +87,11 @@ class RetentionMixin(_SomeTrainer):
                     batch_size=self.args.per_device_eval_batch_size,
                     progress=not self.args.disable_tqdm,
                 )
+                if result.precision not in ("float32", "float64"):
+                    logger.warning_once(
+                        f"The retention texts are measured in {result.precision}, in which the model is held, or "
+                        "computes under this engine; compare them with others of this precision only"
+                    )
                 key = f"{self._retention_prefix}_{name}"
                 output.metrics[f"{key}_loss"] = result.nll
                 output.metrics[f"{key}_perplexity"] = result.perplexity

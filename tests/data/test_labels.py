@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from largest_tensor import LargestTensor
 from torch.nn.functional import cross_entropy
 
-from ewc_hf.data import IGNORED, next_tokens, token_nll
+from ewc_hf.data import IGNORED, labels, next_tokens, token_nll
 
 
 @pytest.fixture
@@ -36,6 +37,34 @@ def test_the_gradient_of_the_nll(logits_BTV, shape):
         leaf = logits.clone().requires_grad_()
         gradients += torch.autograd.grad((nll(leaf * 2, labels) * weights).sum(), leaf)
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 20, 1000])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_pieces_change_nothing(logits_BTV, monkeypatch, dtype, piece):
+    leaf = logits_BTV.to(dtype).requires_grad_()
+    results = []
+    for size in (piece, labels._PIECE):
+        monkeypatch.setattr(labels, "_PIECE", size)
+        nll_BT = token_nll(leaf, LABELS_BT)
+        results.append((nll_BT, *torch.autograd.grad(nll_BT.sum(), leaf)))
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def test_half_precision_logits_and_their_gradient_are_never_all_in_float32(logits_BTV, monkeypatch):
+    monkeypatch.setattr(labels, "_PIECE", 14)
+    leaf = logits_BTV.bfloat16().requires_grad_()
+    with LargestTensor(torch.float32) as largest:
+        token_nll(leaf, LABELS_BT).sum().backward()
+    assert largest.numel == 14 and leaf.grad.dtype == torch.bfloat16
+
+
+def test_no_position_costs_nothing():
+    leaf = torch.empty(2, 0, 7, requires_grad=True)
+    nll_BT = token_nll(leaf, torch.empty(2, 0, dtype=torch.long))
+    nll_BT.sum().backward()
+    assert nll_BT.shape == (2, 0) and leaf.grad.shape == (2, 0, 7)
 
 
 def _cross_entropy(logits, labels):

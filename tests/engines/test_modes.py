@@ -1,7 +1,5 @@
 """A model in another mode for a while, and then as it was."""
 
-import functools
-
 import pytest
 import torch
 from architectures import t5
@@ -10,7 +8,7 @@ from tiny import tiny_gpt2
 from torch import nn
 from transformers import PreTrainedModel, ResNetConfig, ResNetModel
 
-from ewc_hf.engines import evaluating, in_full_precision, without_cache
+from ewc_hf.engines import evaluating, without_cache
 
 
 def test_every_module_gets_its_own_mode_back_even_after_an_error():
@@ -21,19 +19,6 @@ def test_every_module_gets_its_own_mode_back_even_after_an_error():
         assert not any(module.training for module in model.modules())
         raise ZeroDivisionError
     assert [module.training for module in model.modules()] == before
-
-
-def test_accelerates_autocast_is_taken_off_and_put_back():
-    """Accelerate keeps a model's own forward beside the one that it wraps in autocast."""
-    model = tiny_gpt2()
-    model._original_forward = model.forward
-    wrapped = functools.partial(torch.autocast("cpu", torch.bfloat16)(model.forward))
-    model.forward = wrapped
-    ids = torch.tensor([[1, 2, 3]])
-    assert model(input_ids=ids).logits.dtype == torch.bfloat16
-    with in_full_precision(model):
-        assert model(input_ids=ids).logits.dtype == torch.float32
-    assert model.forward is wrapped
 
 
 @pytest.mark.parametrize("build", [gpt2, t5])

@@ -5,13 +5,10 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from measured_texts import WINDOW, letters, measure
+from measured_texts import WINDOW, letters, measure, reference
 from tiny import BOS, EOS, SENTENCES, VOCABULARY, encode, tiny_gpt2, tiny_tokenizer
 
 from ewc_hf import evaluate_perplexity
-from ewc_hf.evaluation.perplexity import _windows
 
 LENGTHS = (27, 0, WINDOW, 1, WINDOW - 2, 2 * WINDOW, WINDOW - 1, WINDOW + 1)
 TEXTS = [letters(length) for length in LENGTHS]
@@ -34,30 +31,6 @@ def uniform_model():
 @pytest.fixture(scope="module")
 def tokenizer():
     return tiny_tokenizer()
-
-
-def first_window(position, window, stride):
-    """Where the first of the windows at 0, stride, 2*stride, ... begins that holds a position."""
-    start = 0
-    while start + window <= position:
-        start += stride
-    return start
-
-
-def reference(model, first_token, documents, window, stride):
-    """Nats and predicted tokens of each document, given as lists of tokens."""
-    model.eval()
-    scores = []
-    for ids in documents:
-        tokens = [*first_token, *ids]
-        nats = 0.0
-        for position in range(1, len(tokens)):
-            context = tokens[first_window(position, window, stride) : position]
-            with torch.no_grad():
-                logits_V = model(input_ids=torch.tensor([context])).logits[0, -1]
-            nats -= torch.log_softmax(logits_V, -1)[tokens[position]].item()
-        scores.append((nats, max(len(tokens) - 1, 0)))
-    return scores
 
 
 @pytest.mark.parametrize("stride", [WINDOW - 1, WINDOW // 2, 3, 1])
@@ -89,21 +62,6 @@ def test_windows_that_do_not_overlap_score_what_they_count_or_are_refused(unifor
     except ValueError:
         return
     assert result.nll == pytest.approx(math.log(VOCABULARY))
-
-
-@given(length=st.integers(0, 60), window=st.integers(2, 20), data=st.data())
-def test_every_token_but_the_first_is_scored_once_in_its_first_window(length, window, data):
-    stride = data.draw(st.integers(1, window - 1))
-    scored_tokens = []
-    for tokens, scored in _windows(list(range(length)), window, stride):
-        assert len(tokens) <= window
-        assert tokens == list(range(tokens[0], tokens[0] + len(tokens)))
-        assert 1 <= scored < len(tokens), "the first of a window has no context"
-        for position in tokens[-scored:]:
-            assert tokens[0] == first_window(position, window, stride)
-            assert position - tokens[0] >= min(window - stride, position)
-        scored_tokens += tokens[-scored:]
-    assert scored_tokens == list(range(1, length))
 
 
 def test_a_smaller_stride_gives_more_context(model, tokenizer):
