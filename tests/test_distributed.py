@@ -56,6 +56,11 @@ def zero_run(folder):
 
 
 @pytest.fixture(scope="module")
+def four_run(torch_run):
+    return run_to_its_end(torch_run, "move", processes=4)
+
+
+@pytest.fixture(scope="module")
 def alone(folder):
     """The same training in this process, once."""
     known = {}
@@ -139,11 +144,11 @@ def test_a_run_of_two_processes_is_resumed_by_one(torch_run, alone):
     assert_same_importance(trainer.synaptic_consolidation(), learned, 1e-8)
 
 
-def test_a_sharded_run_of_two_processes_is_resumed_by_four(torch_run, alone):
-    got = load_file(run_to_its_end(torch_run, "move", processes=4) / "moved.safetensors")
+def test_a_sharded_run_of_two_processes_is_resumed_by_four(four_run, alone):
+    got = load_file(four_run / "moved.safetensors")
     for name, w in alone(cases.Case("one", "decoupled", 1, "adamw"))[0].items():
         torch.testing.assert_close(got[name], w, rtol=0, atol=1e-8)
-    learned, expected = (torch_run / folder / "learned" for folder in ("moved", "resumed/fsdp2"))
+    learned, expected = (four_run / folder / "learned" for folder in ("moved", "resumed/fsdp2"))
     assert_same_importance(Consolidation.from_pretrained(learned), Consolidation.from_pretrained(expected), 1e-8)
 
 
@@ -165,6 +170,11 @@ def test_two_processes_estimate_as_one(torch_run, engine, name):
     assert got.metadata["anchor"]["fingerprint"] == expected.metadata["anchor"]["fingerprint"]
 
 
+@pytest.mark.parametrize("name", cases.HYBRID_ESTIMATES)
+def test_two_copies_in_two_parts_each_estimate_as_one_process(four_run, name):
+    assert_same_importance(Consolidation.from_pretrained(four_run / f"hybrid-{name}"), run.estimate(name), 1e-10)
+
+
 @pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
 def test_synaptic_intelligence_of_two_processes_is_that_of_one(torch_run, engine):
     expected = run.synaptic("one", torch_run)
@@ -181,6 +191,16 @@ def test_no_process_makes_a_whole_importance_under_fsdp2(torch_run):
     assert json.loads((torch_run / "whole_tensors.json").read_text()) == {"training": [], "estimating": []}
 
 
-def test_a_coupling_that_zero_cannot_honour_is_refused_before_training(zero_run):
-    said = json.loads((zero_run / "refused.json").read_text())
-    assert said.startswith("expected ewc_coupling='decoupled' under DeepSpeed")
+REFUSED = {
+    "coupling": "expected ewc_coupling='decoupled' under DeepSpeed",
+    "no ZeRO": "expected DeepSpeed with ZeRO stage 1, 2 or 3 alone, got AdamW; set 'stage'",
+    "part of it offloaded": "expected all of the optimizer offloaded or nothing, got a part of it; set 'ratio'",
+    "ZenFlow": "expected DeepSpeed with ZeRO stage 1, 2 or 3 alone, got DeepSpeedZeroOptimizer_Stage3; set 'stage'",
+    "on a disk": "expected the optimizer's state in memory, got 'model.embed_tokens.weight' on a disk; offload it",
+    "nothing": "nothing",
+}
+
+
+@pytest.mark.parametrize("asked", REFUSED)
+def test_what_zero_cannot_honour_is_refused(zero_run, asked):
+    assert json.loads((zero_run / "refused.json").read_text())[asked].startswith(REFUSED[asked])

@@ -5,7 +5,8 @@ import logging
 import pytest
 import torch
 from conftest import consolidation_of, gpt2
-from torch import optim
+from torch import nn, optim
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ewc_hf import Coupling
 from ewc_hf.engines import LocalParameters
@@ -35,9 +36,46 @@ def test_a_bfloat16_state_keeps_the_anchor_where_it_loses_nothing(dtype):
     assert CoupledPenalty([term], parameters, Coupling.LOSS, LAMBDA, [ALPHA]).values()["ewc_penalty"] == 0
 
 
+@pytest.mark.parametrize(("offload", "device"), [(False, "meta"), (True, "cpu")])
+def test_an_offloaded_state_stays_in_the_hosts_memory(offload, device):
+    """The weights are on the meta device, in a GPU's place: as another one than the host's memory."""
+    model = gpt2()
+    consolidation, elsewhere = consolidation_of(model), model.to("meta")
+    parameters = LocalParameters(elsewhere, optim.SGD(elsewhere.parameters(), lr=LR))
+    term = Diagonal(consolidation, parameters, offload=offload)
+    assert {t.device.type for state in (term.importance, term.anchor) for t in state.values()} == {device}
+
+
+def test_what_a_gpu_reads_from_the_hosts_memory_is_pinned(monkeypatch):
+    """The weight only says that it is on a GPU, and the driver's part, which needs one, is written down."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    elsewhere = nn.Linear(2, 2, bias=False)
+    consolidation = consolidation_of(elsewhere)
+    with FakeTensorMode():
+        elsewhere.weight = nn.Parameter(torch.empty(2, 2, device="cuda"))
+    term = Diagonal(consolidation, LocalParameters(elsewhere, optim.SGD(elsewhere.parameters())), offload=True)
+    assert [*map(id, pinned)] == [id(term.importance["weight"]), id(term.anchor["weight"])]
+
+
+@pytest.mark.parametrize("coupling", Coupling)
+def test_an_offloaded_state_acts_on_weights_elsewhere(coupling):
+    """Each kernel would refuse tensors of two devices, if the state did not come to the weights."""
+    model = gpt2()
+    consolidation, elsewhere = consolidation_of(model), model.to("meta")
+    optimizer = optim.SGD(elsewhere.parameters(), lr=LR)
+    parameters = LocalParameters(elsewhere, optimizer)
+    for p in elsewhere.parameters():
+        p.grad = torch.ones_like(p)
+    penalty = CoupledPenalty(
+        [Diagonal(consolidation, parameters, offload=True)], parameters, coupling, LAMBDA, [ALPHA]
+    )
+    penalty.add_gradient()
+    penalty.pull(optimizer, (), {})
+
+
 @pytest.mark.parametrize("coupling", Coupling)
 def test_an_offloaded_state_gives_the_same(coupling):
-    """On the CPU the host's memory is the device's; that nothing is moved on a GPU cannot be seen here."""
     moved = []
     for offload in (False, True):
         model = gpt2().float()
