@@ -32,6 +32,7 @@ from distributed_cases import (
     ragged,
 )
 from distributed_refusals import refusals
+from held_numbers import Held
 from recorded_shapes import Shapes
 from safetensors.torch import save_file
 from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
@@ -165,13 +166,14 @@ def resumed(case, folder):
     options = {"output_dir": str(folder / "resumed" / case.engine), "save_strategy": "steps", "save_steps": 3}
     synaptic = not case.engine.startswith("zero")
     first = make_trainer(case, folder, **options, ewc_synaptic=synaptic)
+    first.add_callback(held := Held(first))
     first.train()
     second = make_trainer(case, folder, **options, ewc_synaptic=synaptic)
     second.train(resume_from_checkpoint=str(folder / "resumed" / case.engine / "checkpoint-3"))
     learned = second.synaptic_consolidation() if synaptic else None
     if learned is not None:
         learned.save_pretrained(folder / "resumed" / case.engine / "learned")
-    return weights(second)
+    return weights(second), held.numbers
 
 
 class Killer(TrainerCallback):
@@ -219,7 +221,7 @@ def main(folder, engines):
     chosen = [engine for engine in COUPLINGS if engine.startswith("zero") == (engines == "zero")]
     for engine in chosen:  # ZeRO-3 last: DeepSpeed loads a model as the run before it had configured
         if engine in RESUMED:
-            save(folder, f"resumed-{engine}", resumed(Case(engine, "decoupled", 1, "adamw"), folder))
+            save(folder, f"resumed-{engine}", *resumed(Case(engine, "decoupled", 1, "adamw"), folder))
         for case in [*CASES, *HELD_CASES]:
             if case.engine == engine:
                 save(folder, case.name, *train(case, folder))

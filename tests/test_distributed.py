@@ -118,6 +118,17 @@ def test_bfloat16_training_moves_nothing_under_an_infinite_lambda(request, folde
 
 
 @pytest.mark.parametrize("engine", cases.RESUMED)
+def test_the_penalty_holds_as_many_numbers_as_the_optimizer(request, folder, engine):
+    """One process's part of them, which ZeRO fills up to whole blocks."""
+    request.getfixturevalue("zero_run" if engine.startswith("zero") else "torch_run")
+    held = json.loads((folder / f"resumed-{engine}.json").read_text())
+    parameters = sum(p.numel() for p in cases.MODELS["llama"]().parameters())
+    share = parameters if engine == "ddp" else parameters / 2
+    assert held["importance"] == held["anchor"] == pytest.approx(share, rel=0.02)
+    assert 1 <= held["moments"] / (held["importance"] + held["anchor"]) < 1.05
+
+
+@pytest.mark.parametrize("engine", cases.RESUMED)
 def test_a_resumed_run_ends_as_an_uninterrupted_one(request, folder, engine):
     request.getfixturevalue("zero_run" if engine.startswith("zero") else "torch_run")
     got = load_file(folder / f"resumed-{engine}.safetensors")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ewc_hf.engines import displacement, in_chunks
 from ewc_hf.engines import chunks as module
+from ewc_hf.engines import displacement, in_chunks
 
 SHAPES = {"smaller than a chunk": (3,), "as large as one": (4,), "larger, with a remainder": (5, 3)}
 ORDERS = {"one order": lambda t: t, "another order": lambda t: t.T.contiguous().T}

@@ -36,6 +36,24 @@ def test_a_bfloat16_state_keeps_the_anchor_where_it_loses_nothing(dtype):
     assert CoupledPenalty([term], parameters, Coupling.LOSS, LAMBDA, [ALPHA]).values()["ewc_penalty"] == 0
 
 
+WIDTHS = {
+    "wider": (torch.float64, torch.float32, torch.float32),
+    "of other halves": (torch.float16, torch.bfloat16, torch.bfloat16),
+    "narrower": (torch.bfloat16, torch.float32, torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize(("stored", "trained", "held"), WIDTHS.values(), ids=WIDTHS)
+def test_an_anchor_is_held_no_wider_than_the_weights_and_never_widened(stored, trained, held):
+    """Either way a run starts without a penalty."""
+    model = gpt2().to(stored)
+    consolidation, model = consolidation_of(model), model.to(trained)
+    parameters = LocalParameters(model, optim.SGD(model.parameters(), lr=LR))
+    term = Diagonal(consolidation, parameters)
+    assert {anchor.dtype for anchor in term.anchor.values()} == {held}
+    assert CoupledPenalty([term], parameters, Coupling.LOSS, LAMBDA, [ALPHA]).values()["ewc_penalty"] == 0
+
+
 @pytest.mark.parametrize(("offload", "device"), [(False, "meta"), (True, "cpu")])
 def test_an_offloaded_state_stays_in_the_hosts_memory(offload, device):
     """The weights are on the meta device, in a GPU's place: as another one than the host's memory."""

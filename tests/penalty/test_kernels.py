@@ -147,6 +147,22 @@ def test_bfloat16_state_is_read_in_float32(narrow):
     torch.testing.assert_close(value, expected, rtol=1e-5, atol=0)
 
 
+WIDEST = {
+    "all in bfloat16": (torch.bfloat16, torch.bfloat16, torch.float32),
+    "importance in float64": (torch.float32, torch.float64, torch.float64),
+}
+
+
+@pytest.mark.parametrize(("dtype", "state_dtype", "computed_in"), WIDEST.values(), ids=WIDEST)
+def test_a_value_is_computed_in_the_widest_dtype_and_no_less_than_float32(dtype, state_dtype, computed_in):
+    w, anchor, omega, _ = draw((50, 60), dtype)
+    omega = omega.to(state_dtype)
+    value = penalty_value(w, anchor, omega, LAMBDA, 0.05)
+    assert value.dtype == computed_in
+    expected = penalty_value_reference(w.double(), anchor.double(), omega.double(), LAMBDA, 0.05)
+    torch.testing.assert_close(value.double(), expected, rtol=4 * torch.finfo(computed_in).eps, atol=0)
+
+
 def test_importance_anchor_and_moment_are_not_written_to():
     w, anchor, omega, v = draw((5, 6))
     before = [t.clone() for t in (anchor, omega, v)]
