@@ -81,7 +81,7 @@ def test_decoupled_pulls_what_has_a_gradient(model, skipped):
 
 @pytest.mark.parametrize("coupling", Coupling)
 def test_each_coupling_keeps_out_of_the_others_way(model, coupling):
-    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    optimizer = optim.SGD(model.parameters(), lr=LR)
     _, penalty = coupled(model, coupling, optimizer)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
