@@ -22,7 +22,10 @@ def sizes(monkeypatch):
 def test_writing_to_the_pieces_writes_to_the_tensor(shape, fused):
     first, other = torch.zeros(shape), torch.rand(shape)
     pieces = list(in_chunks(first, other, fused=fused))
-    assert all(len(piece) == 2 and piece[0].numel() <= (8 if fused else 4) for piece in pieces)
+    size = 8 if fused else 4
+    assert [[t.numel() for t in piece] for piece in pieces] == [
+        [len(piece)] * 2 for piece in first.view(-1).split(size)
+    ]
     for mine, theirs in pieces:
         mine += theirs
     assert torch.equal(first, other)

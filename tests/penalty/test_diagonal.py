@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ewc_hf import Coupling
 from ewc_hf.engines import LocalParameters
-from ewc_hf.penalty import CoupledPenalty, Diagonal
+from ewc_hf.penalty import CoupledPenalty, Diagonal, kernels
 
 LAMBDA, ALPHA, LR = 5.0, 0.1, 0.1
 
@@ -108,3 +108,22 @@ def test_an_offloaded_state_gives_the_same(coupling):
         penalty.pull(optimizer, (), {})
         moved.append([p.grad + p for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*moved, strict=True))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("coupling", Coupling)
+def test_both_couplings_ask_for_compiled_kernels_where_they_are_to_be_fused(monkeypatch, coupling, fused):
+    """That is written down, and the kernels act uncompiled."""
+    asked = []
+    monkeypatch.setattr(kernels, "_compiled", lambda kernel: asked.append(kernel) or kernel)
+    monkeypatch.setattr(kernels, "_WORTH_FUSING", 1)
+    model = gpt2()
+    optimizer = optim.SGD(model.parameters(), lr=LR)
+    parameters = LocalParameters(model, optimizer)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    term = Diagonal(consolidation_of(model), parameters, fused=fused)
+    penalty = CoupledPenalty([term], parameters, coupling, LAMBDA, [ALPHA])
+    penalty.add_gradient()
+    penalty.pull(optimizer, (), {})
+    assert len(asked) == (len(term.names) if fused else 0)
