@@ -70,6 +70,8 @@ ESTIMATES = {
     "random collator": ("gpt2", {"data_collator": hide_some}),
     "signal": ("gpt2", {"method": "signal"}),
 }
+HYBRID_ESTIMATES = ("fisher", "mas", "experts")
+"""Those of models of which each half of the processes holds a copy in parts."""
 
 
 class Tokens(Dataset):

@@ -21,6 +21,7 @@ from distributed_cases import (
     ESTIMATES,
     GLOBAL_BATCH,
     HELD_CASES,
+    HYBRID_ESTIMATES,
     MODELS,
     RESUMED,
     STEPS,
@@ -30,9 +31,12 @@ from distributed_cases import (
     exact_loss,
     ragged,
 )
+from distributed_refusals import refusals
+from held_numbers import Held
 from recorded_shapes import Shapes
 from safetensors.torch import save_file
 from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, TrainerCallback
@@ -118,17 +122,17 @@ def save(folder, name, tensors, content=None):
         (folder / f"{name}.json").write_text(json.dumps(content))
 
 
-def shard(model):
+def shard(model, mesh=None):
     """By hand, each layer and the rest."""
     layers = model.transformer.h if hasattr(model, "transformer") else model.model.layers
     for layer in layers:
-        fully_shard(layer)
-    return fully_shard(model)
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
 
 
-def estimate(name, sharded=False):
+def estimate(name, sharded=False, mesh=None):
     kind, options = ESTIMATES[name]
-    model = shard(MODELS[kind]()) if sharded else MODELS[kind]()
+    model = shard(MODELS[kind](), mesh) if sharded else MODELS[kind]()
     torch.manual_seed(num_processes() + process_index())  # the same nowhere
     return estimate_importance(model, ragged(), batch_size=6 // num_processes(), progress=False, **options)
 
@@ -162,21 +166,14 @@ def resumed(case, folder):
     options = {"output_dir": str(folder / "resumed" / case.engine), "save_strategy": "steps", "save_steps": 3}
     synaptic = not case.engine.startswith("zero")
     first = make_trainer(case, folder, **options, ewc_synaptic=synaptic)
+    first.add_callback(held := Held(first))
     first.train()
     second = make_trainer(case, folder, **options, ewc_synaptic=synaptic)
     second.train(resume_from_checkpoint=str(folder / "resumed" / case.engine / "checkpoint-3"))
     learned = second.synaptic_consolidation() if synaptic else None
     if learned is not None:
         learned.save_pretrained(folder / "resumed" / case.engine / "learned")
-    return weights(second)
-
-
-def refused(folder):
-    """What is said of a coupling that an engine cannot honour."""
-    try:
-        make_trainer(Case("zero2", "loss"), folder)
-    except ValueError as error:
-        return str(error)
+    return weights(second), held.numbers
 
 
 class Killer(TrainerCallback):
@@ -214,6 +211,9 @@ def moved(folder):
 def main(folder, engines):
     if engines == "move":
         save(folder, "moved", moved(folder))
+        twice = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+        for name in HYBRID_ESTIMATES:
+            estimate(name, sharded=True, mesh=twice).save_pretrained(folder / f"hybrid-{name}")
         return
     if engines in ("kill", "resume"):
         save(folder, "killed", killed(folder, engines == "resume"))
@@ -221,12 +221,12 @@ def main(folder, engines):
     chosen = [engine for engine in COUPLINGS if engine.startswith("zero") == (engines == "zero")]
     for engine in chosen:  # ZeRO-3 last: DeepSpeed loads a model as the run before it had configured
         if engine in RESUMED:
-            save(folder, f"resumed-{engine}", resumed(Case(engine, "decoupled", 1, "adamw"), folder))
+            save(folder, f"resumed-{engine}", *resumed(Case(engine, "decoupled", 1, "adamw"), folder))
         for case in [*CASES, *HELD_CASES]:
             if case.engine == engine:
                 save(folder, case.name, *train(case, folder))
     if engines == "zero":
-        save(folder, "refused", {}, refused(folder))
+        save(folder, "refused", {}, refusals(make_trainer, folder))
         return
     begin("ddp")
     for name in ESTIMATES:

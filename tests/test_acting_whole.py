@@ -10,6 +10,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from transformers import Trainer
 
 from ewc_hf import Consolidation, EWCMixin, EWCTrainer
+from ewc_hf.penalty import Diagonal
 
 OVERRIDDEN = sorted(
     {
@@ -135,3 +136,29 @@ def test_weights_that_moved_before_the_penalty_was_switched_on_are_no_anchor(tmp
     trainer.args.ewc_lambda = 1.0
     with pytest.raises(ValueError, match="weights that have moved since"):
         trainer.train()
+
+
+HELD = {
+    "by default": ({}, (False, False, False)),
+    "bfloat16": ({"ewc_state_dtype": "bfloat16"}, (True, False, False)),
+    "offloaded": ({"ewc_offload": True}, (False, True, False)),
+    "compiled": ({"torch_compile": True}, (False, False, True)),
+}
+
+
+@pytest.mark.parametrize(("options", "expected"), HELD.values(), ids=HELD)
+def test_the_arguments_say_how_the_state_is_held_and_read(tmp_path, monkeypatch, options, expected):
+    """On a CPU nothing else tells an offloaded state from another, or a small model's compiled kernels."""
+    held = []
+
+    class Noted(Diagonal):
+        def __init__(self, consolidation, parameters, bfloat16, offload, fused):
+            held.append((bfloat16, offload, fused))
+            super().__init__(consolidation, parameters, bfloat16, offload, fused)
+
+    monkeypatch.setattr("ewc_hf.trainer.Diagonal", Noted)
+    trainer = trainer_of(tmp_path, max_steps=1)
+    for name, value in options.items():  # once it is built, so that nobody compiles the model
+        setattr(trainer.args, name, value)
+    trainer.train()
+    assert held == [expected]

@@ -23,5 +23,7 @@ def test_the_example_runs(tmp_path, monkeypatch):
 
 
 def test_the_files_it_names_exist():
-    for name in set(re.findall(r"(?:recipes|\.ci)/[\w/.]+\w", README)):
+    names = set(re.findall(r"(?:recipes|\.ci)/[\w/.]+\w", README))
+    assert names
+    for name in names:
         assert (Path(__file__).parent.parent / name).exists(), name

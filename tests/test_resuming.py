@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from killed_run import trainer_of
 from tiny import tiny_gpt2
 from transformers import Trainer
@@ -87,6 +88,19 @@ def test_rotation_keeps_a_complete_checkpoint_rather_than_a_half_written_later_o
     trainer_of(tmp_path, {**options, "max_steps": 6}).train(resume_from_checkpoint=True)
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-6")
     assert (tmp_path / "checkpoint-9").is_dir() == (limit is None)
+
+
+def test_a_checkpoint_that_is_written_over_is_not_complete_before_it_is_saved(tmp_path, monkeypatch):
+    trainer_of(tmp_path, {"max_steps": 2}).train()
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+
+    def fill_the_disk(*args, **kwargs):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", fill_the_disk)
+    with pytest.raises(OSError, match="no space left"):
+        trainer_of(tmp_path, {"max_steps": 2}).train()
+    assert last_complete_checkpoint(tmp_path) is None
 
 
 @pytest.mark.parametrize("resume", [None, False, "a path"])

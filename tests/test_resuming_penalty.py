@@ -5,7 +5,7 @@ import logging
 
 import pytest
 import torch
-from small_runs import arguments, examples, small_model, spread_consolidation, weights
+from small_runs import LR, arguments, examples, small_model, spread_consolidation, weights
 from transformers import Trainer
 
 from ewc_hf import EWCConfig, EWCTrainer, l2_to_start
@@ -80,6 +80,16 @@ def test_callbacks_are_restored_without_a_word_and_to_the_same_bits(tmp_path, ch
     assert recorded["PenaltyRecord"]["attributes"]["penalty"]["ewc_lambda"] == 3.0
 
 
+def test_alpha_stays_the_peak_learning_rate_that_the_run_began_with(tmp_path):
+    """Where the optimizer is not saved, what its learning rates were is told by the record alone."""
+    options = {"ewc_coupling": "loss", "ewc_lambda": 3.0, "save_only_model": True}
+    trainer_of(tmp_path / "run", **options).train()
+    resumed = trainer_of(tmp_path / "resumed", **options, learning_rate=1.0)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-3"))
+    recorded = json.loads((tmp_path / "resumed/checkpoint-6/trainer_state.json").read_text())["stateful_callbacks"]
+    assert recorded["PenaltyRecord"]["attributes"]["penalty"]["peak_learning_rates"] == [LR, LR]
+
+
 def test_a_run_that_begins_anew_may_change_everything(tmp_path):
     trainer = trainer_of(tmp_path, **TRAINED)
     trainer.train()
@@ -103,3 +113,5 @@ def test_what_earlier_versions_recorded_is_read(tmp_path):
     with pytest.raises(ValueError, match="pass the same one to resume"):
         trainer_of(tmp_path, "l2", **TRAINED).train(resume_from_checkpoint=str(path.parent))
     trainer_of(tmp_path, **TRAINED).train(resume_from_checkpoint=str(path.parent))
+    written = json.loads((tmp_path / "checkpoint-6/trainer_state.json").read_text())["stateful_callbacks"]
+    assert "PenaltyRecord" in written and "ewc" not in written

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ def consolidation(model):
 
 
 def run(trainer_class, model, args, **more):
-    """Train a copy of the model and return what can be compared: weights, logs, callbacks and files."""
+    """Train a copy of the model and return what can be compared: weights, logs, callbacks and files, which then go."""
     set_seed(args.seed)
     copy = deepcopy(model)
     trainer = trainer_class(copy, args, train_dataset=examples(), eval_dataset=examples(4), **more)
@@ -40,6 +41,7 @@ def run(trainer_class, model, args, **more):
         for path in sorted(Path(args.output_dir).rglob("*"))
         if path.is_file()
     }
+    shutil.rmtree(args.output_dir)
     random_state = torch.get_rng_state()
     return weights(copy), logs, callbacks, files, random_state
 
@@ -50,6 +52,7 @@ def test_without_a_penalty_it_is_the_trainer_bit_for_bit(tmp_path, model, consol
     expected = run(Trainer, model, args)
     more = {"consolidation": consolidation} if case == "lambda 0" else {}
     got = run(EWCTrainer, model, args, **more)
+    assert any("checkpoint-2" in name for name in expected[3])
     for name in expected[0]:
         assert torch.equal(expected[0][name], got[0][name])
     assert expected[1] == got[1]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_runs import (
     BATCH,
+    LR,
     ScaledTrainer,
     Stream,
     arguments,
@@ -111,6 +112,18 @@ def test_alpha_and_stabilization_follow_the_arguments(tmp_path, model, consolida
     train(model, args, consolidation, optimizer_of("sgd", model))
     for name, weight in weights(model).items():
         torch.testing.assert_close(weight, by_hand.get_parameter(name).detach(), rtol=1e-10, atol=1e-10)
+
+
+def test_during_a_warm_up_alpha_is_the_peak_learning_rate(tmp_path, model, consolidation):
+    """It begins with a learning rate of zero, which as alpha would make the penalty plain."""
+    trained = {}
+    for alpha in (None, LR, 0.0):
+        copy = deepcopy(model)
+        args = arguments(tmp_path, ewc_coupling="loss", ewc_lambda=3.0, ewc_alpha=alpha, warmup_steps=3)
+        EWCTrainer(copy, args, consolidation=consolidation, train_dataset=Stream()).train()
+        trained[alpha] = weights(copy)
+    assert all(torch.equal(weight, trained[LR][name]) for name, weight in trained[None].items())
+    assert not all(torch.equal(weight, trained[0.0][name]) for name, weight in trained[None].items())
 
 
 def test_a_huge_lambda_lands_on_the_anchor_without_overshooting(tmp_path, model, consolidation):

@@ -9,7 +9,7 @@ from small_runs import Stream, exact_loss, small_model
 from synaptic_runs import arguments, trained
 from transformers import Trainer
 
-from ewc_hf import SynapticIntelligence
+from ewc_hf import EWCConfig, EWCTrainer, SynapticIntelligence
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
@@ -31,6 +31,16 @@ def test_a_resumed_run_goes_on_with_its_sums(tmp_path, model):
     got, expected = resumed.consolidation(), whole.consolidation()
     assert got.metadata == expected.metadata
     assert all(torch.equal(got.importance[name], omega) for name, omega in expected.importance.items())
+
+
+def test_a_run_that_goes_on_in_another_folder_reads_the_sums_of_its_checkpoint(tmp_path, model):
+    saving = {"save_strategy": "steps", "save_steps": 2, "ewc_synaptic": True}
+    whole = trained(copy.deepcopy(model), arguments(tmp_path / "first", EWCConfig, **saving), [], EWCTrainer)
+    args = arguments(tmp_path / "second", EWCConfig, **saving)
+    resumed = EWCTrainer(model, args, train_dataset=Stream(), compute_loss_func=exact_loss)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "first" / "checkpoint-2"))
+    got, expected = resumed.synaptic_consolidation().importance, whole.synaptic_consolidation().importance
+    assert all(torch.equal(got[name], omega) for name, omega in expected.items())
 
 
 @pytest.mark.parametrize(

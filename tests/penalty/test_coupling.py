@@ -81,7 +81,7 @@ def test_decoupled_pulls_what_has_a_gradient(model, skipped):
 
 @pytest.mark.parametrize("coupling", Coupling)
 def test_each_coupling_keeps_out_of_the_others_way(model, coupling):
-    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    optimizer = optim.SGD(model.parameters(), lr=LR)
     _, penalty = coupled(model, coupling, optimizer)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
@@ -96,13 +96,19 @@ def test_each_coupling_keeps_out_of_the_others_way(model, coupling):
 
 @pytest.mark.parametrize("coupling", Coupling)
 def test_logged_values(model, coupling):
-    consolidation, penalty = coupled(model, coupling, optim.SGD(model.parameters(), lr=LR))
+    """Only coupling `loss` has alphas, one a group."""
+    bias, rest = model.get_parameter(BIAS), [p for name, p in model.named_parameters() if name != BIAS]
+    optimizer = optim.SGD([{"params": rest}, {"params": [bias]}], lr=LR)
+    consolidation, penalty = coupled(model, coupling, optimizer, alphas=(ALPHA, 100 * ALPHA))
 
     def total(ewc_lambda, alpha):
         return sum(
-            oracles.penalty_value(p, consolidation.anchor[name], consolidation.importance[name], ewc_lambda, alpha)
+            oracles.penalty_value(
+                p, consolidation.anchor[name], consolidation.importance[name], ewc_lambda,
+                100 * alpha if name == BIAS else alpha,
+            )
             for name, p in model.named_parameters()
-        )
+        )  # fmt: skip
 
     alpha = ALPHA if coupling is Coupling.LOSS else 0.0
     expected = {"ewc_penalty": total(LAMBDA, alpha), "ewc_predicted_forgetting": total(1.0, 0.0)}

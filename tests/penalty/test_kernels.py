@@ -7,6 +7,7 @@ import pytest
 import torch
 from drawn_weights import draw
 from torch._dynamo.utils import counters
+from torch._inductor import metrics
 
 from ewc_hf.penalty import kernels
 from ewc_hf.penalty.kernels import (
@@ -98,28 +99,37 @@ def test_a_tensor_that_is_not_contiguous_gives_the_same():
     torch.testing.assert_close(other_w, w, rtol=1e-12, atol=0)
 
 
+def fused_gradient(w, anchor, omega, v, ewc_lambda, lr):
+    grad = torch.zeros_like(w)
+    add_penalty_gradient(grad, w, anchor, omega, ewc_lambda, lr, 3.0, fused=True)
+    return grad, 3 * penalty_gradient_reference(w, anchor, omega, ewc_lambda, lr)
+
+
+def fused_step_of_sgd(w, anchor, omega, v, ewc_lambda, lr):
+    pulled = w.clone()
+    proximal_step(pulled, anchor, omega, ewc_lambda, StepSize(lr), fused=True)
+    return pulled, proximal_step_reference(w, anchor, omega, ewc_lambda, torch.full_like(w, lr))
+
+
+def fused_step_of_adam(w, anchor, omega, v, ewc_lambda, lr):
+    pulled = w.clone()
+    proximal_step(pulled, anchor, omega, ewc_lambda, StepSize(lr, v, 0.3, 1e-8), fused=True)
+    return pulled, proximal_step_reference(w, anchor, omega, ewc_lambda, lr / ((v / 0.3).sqrt() + 1e-8))
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler on the CPU")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
-def test_fused_kernels_equal_their_formulas_and_are_compiled_once_for_all_numbers(monkeypatch):
-    """Sizes, learning rates and lambdas change from call to call; the first size, 1, and the dtypes are special."""
-    monkeypatch.setattr(kernels, "_WORTH_FUSING", 1)
-    compiled_before = counters["stats"]["unique_graphs"]
-    for number, shape in enumerate([(1,), (5, 6), (7, 9), (700, 3)]):
-        w, anchor, omega, v = draw(shape)
-        ewc_lambda, lr = LAMBDA + number, LR / (1 + number)
-        grad = torch.zeros_like(w)
-        add_penalty_gradient(grad, w, anchor, omega, ewc_lambda, lr, 1.0 + number, fused=True)
-        expected = (1 + number) * penalty_gradient_reference(w, anchor, omega, ewc_lambda, lr)
-        torch.testing.assert_close(grad, expected, rtol=1e-12, atol=1e-14)
-        for step, a in {
-            StepSize(lr): torch.full_like(w, lr),
-            StepSize(lr, v, 0.3, 1e-8): lr / ((v / 0.3).sqrt() + 1e-8),
-        }.items():
-            pulled = w.clone()
-            proximal_step(pulled, anchor, omega, ewc_lambda, step, fused=True)
-            expected = proximal_step_reference(w, anchor, omega, ewc_lambda, a)
-            torch.testing.assert_close(pulled, expected, rtol=1e-12, atol=1e-14)
-    assert 0 < counters["stats"]["unique_graphs"] - compiled_before <= 6
+@pytest.mark.parametrize("fused", [fused_gradient, fused_step_of_sgd, fused_step_of_adam])
+def test_a_fused_kernel_equals_its_formula_and_is_compiled_once_for_all_numbers(monkeypatch, fused):
+    """Sizes, learning rates and lambdas change from call to call."""
+    monkeypatch.setattr(kernels, "_WORTH_FUSING", 30)
+    graphs, generated = counters["stats"]["unique_graphs"], metrics.generated_kernel_count
+    for number, shape in enumerate([(7,), (5, 6), (7, 9), (700, 3)]):
+        got, expected = fused(*draw(shape), LAMBDA + number, LR / (1 + number))
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
+        compiled = counters["stats"]["unique_graphs"] - graphs
+        assert compiled == (0 if shape == (7,) else 1), "what is not worth fusing is not compiled"
+    assert metrics.generated_kernel_count - generated == 1, "all of it is one loop"
 
 
 @pytest.mark.parametrize("narrow", ["importance", "importance and anchor"])
@@ -135,6 +145,22 @@ def test_bfloat16_state_is_read_in_float32(narrow):
     torch.testing.assert_close(pulled, proximal_step_reference(*wide, a), rtol=1e-5, atol=1e-7)
     value, expected = penalty_value(w, anchor, omega, LAMBDA, 0.05), penalty_value_reference(*wide, 0.05)
     torch.testing.assert_close(value, expected, rtol=1e-5, atol=0)
+
+
+WIDEST = {
+    "all in bfloat16": (torch.bfloat16, torch.bfloat16, torch.float32),
+    "importance in float64": (torch.float32, torch.float64, torch.float64),
+}
+
+
+@pytest.mark.parametrize(("dtype", "state_dtype", "computed_in"), WIDEST.values(), ids=WIDEST)
+def test_a_value_is_computed_in_the_widest_dtype_and_no_less_than_float32(dtype, state_dtype, computed_in):
+    w, anchor, omega, _ = draw((50, 60), dtype)
+    omega = omega.to(state_dtype)
+    value = penalty_value(w, anchor, omega, LAMBDA, 0.05)
+    assert value.dtype == computed_in
+    expected = penalty_value_reference(w.double(), anchor.double(), omega.double(), LAMBDA, 0.05)
+    torch.testing.assert_close(value.double(), expected, rtol=4 * torch.finfo(computed_in).eps, atol=0)
 
 
 def test_importance_anchor_and_moment_are_not_written_to():

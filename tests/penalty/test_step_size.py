@@ -1,5 +1,7 @@
 """`a` against what torch's own optimizers do."""
 
+from dataclasses import replace
+
 import oracles
 import pytest
 import torch
@@ -151,7 +153,7 @@ class FusedAdam(optim.Optimizer):
     """As apex has one, whose state is not DeepSpeed's."""
 
     def __init__(self, params):
-        super().__init__(params, {"lr": LR})
+        optim.Optimizer.__init__(self, params, {"lr": LR})
 
 
 @pytest.mark.parametrize("build", [FusedAdam, Adafactor])
@@ -159,3 +161,37 @@ def test_an_optimizer_is_known_by_its_module_not_by_its_name(build):
     _, optimizer = one_weight(build)
     with pytest.raises(ValueError, match=rf"got {build.__module__}\.{build.__name__}; use ewc_coupling='loss'"):
         require_readable_step(optimizer)
+
+
+@pytest.mark.parametrize(("name", "module"), [("DeepSpeedCPUAdam", "cpu_adam"), ("FusedAdam", "fused_adam")])
+def test_deepspeeds_adam_is_known_and_its_other_optimizers_are_not(name, module):
+    """By name: building the real ones takes a compiler, and minutes."""
+    adam, lion = (
+        type(kind, (optim.Optimizer,), {"__module__": f"deepspeed.ops.adam.{module}", "__init__": FusedAdam.__init__})
+        for kind in (name, "FusedLion")
+    )
+    require_readable_step(one_weight(adam)[1])
+    with pytest.raises(ValueError, match=rf"got deepspeed.ops.adam.{module}.FusedLion; use"):
+        require_readable_step(one_weight(lion)[1])
+
+
+class OnAGpu(torch.Tensor):
+    """A number that says that it is elsewhere, and that nobody may wait for."""
+
+    is_cpu = False
+
+    def __int__(self):
+        raise AssertionError("waited for")
+
+    __float__ = item = __int__
+
+
+def test_a_step_that_is_counted_on_a_gpu_is_not_waited_for():
+    module, optimizer = one_weight(optim.Adam, lr=LR, betas=(0.9, BETA2), eps=EPS)
+    for gradient in gradients():
+        take(module, optimizer, gradient)
+    (parameter,) = LocalParameters(module, optimizer)
+    counted = {**parameter.state, "step": parameter.state["step"].as_subclass(OnAGpu)}
+    found = step_size(optimizer, replace(parameter, state=counted)).bias_correction
+    expected = step_size(optimizer, parameter).bias_correction
+    torch.testing.assert_close(found.as_subclass(torch.Tensor), torch.tensor(expected))

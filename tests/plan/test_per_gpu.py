@@ -100,7 +100,7 @@ def size_of(tensors):
 
 @pytest.mark.parametrize("state_dtype", ["float32", "bfloat16"])
 def test_a_run_on_one_device_holds_what_is_planned(tmp_path, state_dtype):
-    """The checkpoint is a bfloat16 one, loaded in float32."""
+    """The checkpoint is a bfloat16 one, loaded in float32; other engines' shares are in `test_distributed.py`."""
     model = gpt2().bfloat16().float()
     weigh = Weigh()
     args = EWCConfig(
@@ -117,15 +117,16 @@ def test_a_run_on_one_device_holds_what_is_planned(tmp_path, state_dtype):
     weigh.trainer.train()
     result = planned(sizes=replace(model_sizes(model.config), stored_in_bfloat16=True), state_dtype=state_dtype)
     assert weigh.held == {name: getattr(result, name) for name in weigh.held}
+    as_the_optimizer = weigh.held["importance"] + weigh.held["anchor"] == weigh.held["optimizer"]
+    assert as_the_optimizer == (state_dtype == "float32")
 
 
 @pytest.mark.parametrize("engine", list(Engine))
-def test_the_penalty_sends_nothing_and_takes_as_much_as_the_optimizer(engine):
+def test_an_offloaded_penalty_takes_nothing_of_the_gpu(engine):
     gpus = 1 if engine == "one_gpu" else 8
     result, without = planned(engine, gpus), planned(engine, gpus, offload=True)
     assert without.importance == without.anchor == 0
-    assert without.sent == result.sent
-    assert result.importance + result.anchor == result.optimizer == result.total - without.total
+    assert result.total - without.total == result.importance + result.anchor > 0
 
 
 def test_bfloat16_halves_the_importance_and_the_anchor_of_a_bfloat16_checkpoint():
