@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, default_data_colla
 
 from ewc_hf import EWCConfig, EWCTrainer
 from ewc_hf.cli import parse_arguments
-from ewc_hf.data import document_texts, load_texts, pack
+from ewc_hf.data import document_texts, load_texts, pack, require_within_context
 
 
 @dataclass
@@ -49,6 +49,7 @@ def main() -> None:
     # 1. The model, and packed blocks to learn: with `max_steps` only as many, of documents drawn by the seed.
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    require_within_context(model, args.block_size)
     how = {"column": args.task_column, "learn_from": args.learn_from}
     blocks_a_step = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
     max_blocks = training.max_steps * blocks_a_step if training.max_steps > 0 else None

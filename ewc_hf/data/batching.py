@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..engines import device_of
+from .context import require_within_context, sequence_length
 from .labels import IGNORED, next_tokens, predicts_next_token
 from .padding import pad_examples
 from .sampling import Example
@@ -86,10 +87,13 @@ def batches(
         first: the example to begin with.
 
     Raises:
-        ValueError: `batch_size` is not positive, or a batch has no `labels` or not one row an example.
+        ValueError: `batch_size` is not positive, a sequence is longer than the model's context, or a batch has no
+            `labels` or not one row an example.
     """
     if batch_size < 1:
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
+    if collator is None:
+        require_within_context(model, max(map(sequence_length, examples)))
     device = device_of(next(model.parameters()))
     shifts = predicts_next_token(model)
     for start in range(first, len(examples), batch_size):
@@ -111,6 +115,7 @@ def batches(
         labels = inputs.pop("labels")
         if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
             inputs.setdefault("decoder_input_ids", model.prepare_decoder_input_ids_from_labels(labels=labels))
+        require_within_context(model, sequence_length(inputs))
         if shifts and labels.dim() > 1:
             labels = next_tokens(labels)
         yield Batch(inputs, labels, torch.arange(start, start + len(chosen), device=device))
