@@ -1,15 +1,14 @@
 """A study that ends early, what it leaves, and what several studies share."""
 
-import dataclasses
 import json
 
 import datasets
 import pytest
-from datasets import Dataset
-from small_study import MEASUREMENT, NAMES, TEXTS, small_data, small_study, training
-from tiny import save_tiny_checkpoint
+from small_study import NAMES, TEXTS, small_data, small_study
+from tiny import save_tiny_checkpoint, tiny_gpt2
 
-from ewc_hf.study import importances, markdown_report, parse_settings, read_report, run, run_study
+from ewc_hf.importance import Method
+from ewc_hf.study import importances, markdown_report, read_report, run
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +41,7 @@ def without_times(path):
     return report
 
 
-@pytest.mark.parametrize("finished", [0, 2, 4])
+@pytest.mark.parametrize("finished", [0, 4])
 def test_an_interrupted_study_leaves_a_report_that_says_what_is_missing_and_ends_with_the_same(
     model, tmp_path, monkeypatch, finished
 ):
@@ -95,31 +94,23 @@ def test_studies_of_the_same_model_and_text_share_importances(model, tmp_path, e
     assert estimates == ["fisher", "fisher"]
 
 
-@pytest.mark.parametrize("what", ["weights", "configuration", "text", "number of examples", "version"])
-def test_another_model_text_or_setting_gets_an_importance_of_its_own(model, tmp_path, estimates, monkeypatch, what):
-    data, measurement, other = small_data(), MEASUREMENT, model
-    settings = parse_settings(["fisher:decoupled:10"])
-
-    def study(name):
-        run_study(other, data, settings, [0], training(tmp_path / name), measurement, tmp_path / "importances")
-
-    study("first")
+@pytest.mark.parametrize("what", ["nothing", "weights", "configuration", "text", "number of examples", "version"])
+def test_another_model_text_or_setting_gets_an_importance_of_its_own(tmp_path, estimates, monkeypatch, what):
+    examples, number, other = small_data().retention_examples, 8, tiny_gpt2()
+    first = importances.shared_importance(tmp_path, Method.FISHER, tiny_gpt2(), examples, number, progress=False)
     if what == "weights":
-        other = save_tiny_checkpoint(tmp_path / "other", seed=1)
+        other = tiny_gpt2(seed=1)
     elif what == "configuration":
-        config = json.loads((tmp_path / "model/config.json").read_text())
-        (tmp_path / "model/config.json").write_text(json.dumps({**config, "activation_function": "relu"}))
+        other.config.activation_function = "relu"
     elif what == "text":
-        rows = data.retention_examples[:]
-        shortened = Dataset.from_dict({key: values[:-1] for key, values in rows.items()})
-        data = dataclasses.replace(data, retention_examples=shortened)
+        examples = examples.select(range(len(examples) - 1))
     elif what == "number of examples":
-        measurement = dataclasses.replace(measurement, num_examples=7)
-    else:
+        number = 7
+    elif what == "version":
         monkeypatch.setattr(importances, "__version__", "0.0.0")
-    study("second")
-    assert estimates == ["fisher", "fisher"]
-    assert len(list((tmp_path / "importances").iterdir())) == 2
+    second = importances.shared_importance(tmp_path, Method.FISHER, other, examples, number, progress=False)
+    assert (first == second) == (what == "nothing")
+    assert len(estimates) == len({first, second}) == len(list(tmp_path.glob("fisher-*")))
 
 
 def test_blocks_longer_than_the_models_context_are_refused_before_any_work(model, tmp_path):
