@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from .config import EWCFields, StateDtype
 from .consolidation import NATS_PER_TOKEN, Consolidation, StoredConsolidation
+from .data import require_within_context, sequence_length
 from .engines import require_engine, stepped_parameters
 from .evaluation import RetentionMixin
 from .importance import SynapticIntelligence
@@ -40,6 +41,7 @@ class EWCMixin(ResumingMixin, RetentionMixin):
     Without a consolidation, and with `ewc_lambda=0`, it is that class bit for bit.
 
     It overrides:
+        `compute_loss`, to refuse a batch longer than the model's context before the model reads it;
         `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`;
         `log`, to add the penalty's value where it logs the training loss;
         what `ResumingMixin` and `RetentionMixin` override.
@@ -65,6 +67,7 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         """
         super().__init__(*args, **kwargs)
         self._ewc = self.args if isinstance(self.args, EWCFields) else EWCFields()
+        self._longest_sequence = 0
         self._penalty: CoupledPenalty | None = None
         self._step_hook: RemovableHandle | None = None
         self._synaptic = SynapticIntelligence() if self._ewc.ewc_synaptic else None
@@ -100,6 +103,23 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         recorded = recorded_penalty(states_in(checkpoint)) if self._remembered is None else None
         if recorded is not None and not self._ewc.ewc_allow_change:
             require_same_penalty(recorded, None)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """Compute it as usual, of sequences that the model can read.
+
+        Raises:
+            ValueError: they are longer than the model's context.
+        """
+        if (length := sequence_length(inputs)) > self._longest_sequence:
+            require_within_context(model, length)
+            self._longest_sequence = length
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def training_step(
         self,

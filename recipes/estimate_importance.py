@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ewc_hf import estimate_importance
 from ewc_hf.cli import parse_arguments
-from ewc_hf.data import load_texts, pack
+from ewc_hf.data import load_texts, pack, require_within_context
 from ewc_hf.engines import launched, place
 from ewc_hf.importance import LabelSource, MASOutput, Method
 
@@ -52,6 +52,7 @@ def main() -> None:
     # 1. The model and packed blocks of the text that it has to remember.
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = place(AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32))
+    require_within_context(model, args.block_size)
     texts = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
     blocks = pack(texts, tokenizer, args.block_size, column=args.column)
 

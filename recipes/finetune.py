@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, default_data_colla
 
 from ewc_hf import EWCConfig, EWCTrainer
 from ewc_hf.cli import parse_arguments
-from ewc_hf.data import document_texts, load_texts, pack
+from ewc_hf.data import document_texts, load_texts, pack, require_within_context
 
 
 @dataclass
@@ -46,11 +46,15 @@ def main() -> None:
     if args.retention_test is not None and args.task_test is None:
         raise ValueError("expected task_test beside retention_test, got None; both are read in one evaluation")
 
-    # 1. The model, and packed blocks to learn.
+    # 1. The model, and packed blocks to learn: with `max_steps` only as many, of documents drawn by the seed.
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    require_within_context(model, args.block_size)
     how = {"column": args.task_column, "learn_from": args.learn_from}
-    task = pack(load_texts(args.task), tokenizer, args.block_size, **how)
+    blocks_a_step = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
+    max_blocks = training.max_steps * blocks_a_step if training.max_steps > 0 else None
+    texts = load_texts(args.task)
+    task = pack(texts, tokenizer, args.block_size, max_blocks=max_blocks, seed=training.seed, **how)
 
     # 2. Held-out text of both kinds, for `trainer.evaluate()`.
     held_out, retention_texts = None, {}

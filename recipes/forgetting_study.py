@@ -47,6 +47,10 @@ class StudyArguments:
         default=200, metadata={"help": "Documents that the importance is sampled from."}
     )
     max_retention_test_documents: int = field(default=40, metadata={"help": "Held-out documents of pretraining text."})
+    importances: str | None = field(
+        default=None,
+        metadata={"help": "Folder of importances that studies share; default 'importance' in output_dir."},
+    )
     max_task_test_documents: int = field(default=300, metadata={"help": "Held-out documents of the task."})
 
 
@@ -73,7 +77,7 @@ def main() -> None:
 
     # 2. Importance, fine-tuning and perplexity for each setting and seed.
     settings = parse_settings(args.settings)
-    records = run_study(args.model, data, settings, args.seeds, training, measurement)
+    records = run_study(args.model, data, settings, args.seeds, training, measurement, args.importances)
 
     # 3. The report's tables; the same and the picture are in the output folder.
     print(markdown_report(records, data.names))

@@ -65,8 +65,8 @@ def tiny_gpt2(context: int = 16, seed: int = 0, dtype: torch.dtype = torch.float
     return GPT2LMHeadModel(config).to(dtype)
 
 
-def save_tiny_checkpoint(folder: Path, context: int = 16) -> str:
+def save_tiny_checkpoint(folder: Path, context: int = 16, seed: int = 0) -> str:
     """Write a model with its tokenizer; returns the folder, as `from_pretrained` takes it."""
-    tiny_gpt2(context).save_pretrained(folder)
+    tiny_gpt2(context, seed).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return str(folder)

@@ -1,6 +1,7 @@
 """How does text become batches?"""
 
 from .batching import Batch, Collator, batches
+from .context import context_length, require_within_context, sequence_length
 from .labels import IGNORED, is_encoder_decoder, next_tokens, token_nll
 from .packing import pack
 from .padding import pad_examples
@@ -13,12 +14,15 @@ __all__ = [
     "Collator",
     "Example",
     "batches",
+    "context_length",
     "document_texts",
     "is_encoder_decoder",
     "load_texts",
     "next_tokens",
     "pack",
     "pad_examples",
+    "require_within_context",
     "sample_examples",
+    "sequence_length",
     "token_nll",
 ]

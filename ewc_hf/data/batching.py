@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..engines import device_of
+from .context import require_within_context, sequence_length
 from .labels import IGNORED, is_encoder_decoder, next_tokens, predicts_next_token
 from .own_loss import between_real_tokens, own_loss_shifts
 from .padding import pad_with_lengths
@@ -99,11 +100,13 @@ def batches(
         first: the example to begin with.
 
     Raises:
-        ValueError: `batch_size` is not positive, a batch has no `labels` or not one row an example, a token is not in
-            the vocabulary, or the model's own loss is another one.
+        ValueError: `batch_size` is not positive, a batch has no `labels` or not one row an example, a sequence is
+            longer than the model's context, a token is not in its vocabulary, or its own loss is another one.
     """
     if batch_size < 1:
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
+    if collator is None:
+        require_within_context(model, max(map(sequence_length, examples)))
     device = device_of(next(model.parameters()))
     mask_of_labels = "decoder_attention_mask" if is_encoder_decoder(model) else "attention_mask"
     shifts: bool | None = None
@@ -125,6 +128,7 @@ def batches(
                 f"expected batches of one row for each of {len(chosen)} examples, got {rows}; use a collator that "
                 "neither packs examples into one row nor adds tensors that they share"
             )
+        require_within_context(model, sequence_length(inputs))
         require_known_tokens(model, inputs)
         labels, mask = inputs.pop("labels"), inputs.get(mask_of_labels)
         if shifts is None:

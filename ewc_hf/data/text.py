@@ -69,10 +69,10 @@ def document_texts(dataset: Dataset, column: str | None = None) -> list[str]:
         column: which column; by default `turns`, `messages` or `text`, whichever is there.
 
     Raises:
-        ValueError: no such column.
+        ValueError: no such column, or a row that is neither a text nor a dialog of texts, with its number.
     """
     column = text_column(dataset, column)
-    return ["".join(text for text, _ in document_segments(row)) for row in dataset[column]]
+    return ["".join(text for text, _ in document_segments(row, number)) for number, row in enumerate(dataset[column])]
 
 
 def text_column(dataset: Dataset, column: str | None = None) -> str:

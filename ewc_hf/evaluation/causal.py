@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..data import context_length
 from ..engines import device_of, unwrap
 
 _PROBED = 8
@@ -15,19 +16,14 @@ _PROBED = 8
 
 
 def context_of(model: PreTrainedModel) -> float:
-    """Return how many tokens a model sees at most; infinity where its configuration names no limit.
+    """Return how many tokens a model has seen at most; infinity where its configuration names no limit.
 
-    A table of positions with a row for padding, as RoBERTa's, begins to count after that row.
+    Rotary positions go beyond what their configuration names, but were not trained there.
     """
     inner: PreTrainedModel = unwrap(model)
     config = inner.config.get_text_config()
     name = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
-    context: float = config.to_dict().get(name, math.inf)
-    for path, module in inner.named_modules():
-        if path.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            if module.padding_idx is not None:
-                context = min(context, module.num_embeddings - module.padding_idx - 1)
-    return context
+    return min(config.to_dict().get(name, math.inf), context_length(inner) or math.inf)
 
 
 def require_causal(model: PreTrainedModel, tokens: list[int], window: int) -> torch.dtype:

@@ -1,13 +1,14 @@
 """What does protection cost and give, against what else users would do?"""
 
 from .protocol import Measurement, StudyData
-from .records import RunRecord, TextNames
+from .records import MissingRun, RunRecord, TextNames
 from .report import markdown_report, read_report, write_report
 from .run import run_study
 from .settings import Setting, parse_settings
 
 __all__ = [
     "Measurement",
+    "MissingRun",
     "RunRecord",
     "Setting",
     "StudyData",

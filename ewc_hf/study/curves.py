@@ -26,7 +26,7 @@ class RemovedAt:
 
     curve: str
     increase: float  # a fraction: 0.02 for +2%
-    forgetting_removed: float | None  # a fraction, mean over seeds; None if the curve of any seed never gets there
+    forgetting_removed: float | None  # a fraction, mean over seeds; None if the curve of any seed does not cross it
     interval: float | None  # half-width of its 95% t-interval; None for fewer than two seeds
     ewc_lambda: float | None  # strength that gets there, geometric mean over seeds
     seeds: int  # how many the curve has
@@ -35,10 +35,10 @@ class RemovedAt:
 def removed_at(records: Iterable[RunRecord], increase: float) -> list[RemovedAt]:
     """Forgetting removed at equal task loss, one result a curve.
 
-    For each seed the points (task NLL, forgetting removed), ordered by lambda and preceded by that seed's plain run
-    (lambda 0, removed 0), are joined by straight lines; read off is where these first cross
-    `(1 + increase) * task_nll(plain)`. Lambda is interpolated geometrically between two positive lambdas, linearly
-    from 0.
+    For each seed the points (task NLL, forgetting removed), ordered by lambda, are joined by straight lines; read off
+    is where these first cross `(1 + increase) * task_nll(plain)`. Lambda is interpolated geometrically. Nothing is
+    read before the smallest strength: a straight line from plain fine-tuning, however far away that is, does not
+    compare with a curve that was measured. So a method with one strength has no result.
 
     Raises:
         ValueError: As `with_forgetting`, which is applied first; if `increase` is not a positive, finite fraction.
@@ -50,7 +50,7 @@ def removed_at(records: Iterable[RunRecord], increase: float) -> list[RemovedAt]
     results = []
     for curve, runs in curves_of(records).items():
         seeds = group_by(runs, attrgetter("seed"))
-        crossings = [_crossing([plain[seed], *seeds[seed]], increase) if seed in plain else None for seed in seeds]
+        crossings = [_crossing(plain[seed], seeds[seed], increase) if seed in plain else None for seed in seeds]
         found = [crossing for crossing in crossings if crossing is not None]
         removed, interval, strength = None, None, None
         if len(found) == len(seeds):
@@ -83,16 +83,14 @@ def method_title(method: str) -> str:
     return Method(method).title if method in list(Method) else method
 
 
-def _crossing(points: Sequence[RunRecord], increase: float) -> tuple[float, float] | None:
-    """(forgetting removed, lambda) where one seed's curve, plain run first, first crosses the task NLL asked for."""
-    target = (1 + increase) * points[0].task_nll
-    for left, right in itertools.pairwise(points):
-        if left.forgetting_removed is None or right.forgetting_removed is None:
+def _crossing(plain: RunRecord, runs: Sequence[RunRecord], increase: float) -> tuple[float, float] | None:
+    """(forgetting removed, lambda) where one seed's curve first crosses the task NLL asked for."""
+    target = (1 + increase) * plain.task_nll
+    for left, right in itertools.pairwise(run for run in runs if run.ewc_lambda > 0):
+        if not left.task_nll <= target or left.forgetting_removed is None or right.forgetting_removed is None:
             return None
-        if left.task_nll < target <= right.task_nll:
+        if target < right.task_nll:
             t = (target - left.task_nll) / (right.task_nll - left.task_nll)
             removed = (1 - t) * left.forgetting_removed + t * right.forgetting_removed
-            if left.ewc_lambda > 0:
-                return removed, left.ewc_lambda ** (1 - t) * right.ewc_lambda**t
-            return removed, t * right.ewc_lambda
+            return removed, left.ewc_lambda ** (1 - t) * right.ewc_lambda**t
     return None

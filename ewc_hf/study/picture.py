@@ -32,15 +32,15 @@ def _point(runs: Sequence[RunRecord]) -> tuple[float, float, float, float]:
 def draw_picture(records: Sequence[RunRecord], names: TextNames, title: str) -> bytes:
     """PNG of perplexity on the retention text over that on the task: a curve over lambda for each method.
 
-    Curves begin at plain fine-tuning; settings without a lambda are single points.
+    A curve begins at its smallest strength, as nothing is known between that and plain fine-tuning; a method with one
+    strength and settings without a lambda are single points.
     """
     figure = Figure(figsize=(8, 5.5), dpi=150)
     axes = figure.add_axes((0.085, 0.105, 0.895, 0.82))
     axes.margins(0.06)
     start = pretrained_of(records)
     plain = [run for run in records if run.name == PLAIN]
-    origin = [_point(plain)] if plain else []
-    for x, y, dx, dy in origin:
+    for x, y, dx, dy in [_point(plain)] if plain else []:
         axes.errorbar(x, y, dy, dx, "*", ms=18, c="#222222", mec="white", elinewidth=0.8, zorder=5)
         axes.annotate("plain fine-tuning", (x, y), (11, 4), textcoords="offset points", weight="bold", c="#222222")
     curves, labels = curves_of(records), []
@@ -53,7 +53,7 @@ def draw_picture(records: Sequence[RunRecord], names: TextNames, title: str) -> 
         colour, settings = colours[runs[0].method], group_by(runs, attrgetter("ewc_lambda"))
         points = [_point(seeds) for seeds in settings.values()]
         labels += [(f"{at:g}", point[:2], colour) for at, point in zip(settings, points, strict=True)]
-        x, y, dx, dy = np.transpose([*origin, *points])
+        x, y, dx, dy = np.transpose(points)
         decoupled = runs[0].overrides.get("ewc_coupling") == Coupling.DECOUPLED
         style: dict[str, Any] = {"ls": "--", "mfc": "white"} if decoupled else {"ls": "-"}
         axes.errorbar(x, y, dy, dx, c=colour, marker="o", ms=5, lw=1.7, elinewidth=0.8, label=curve, **style)

@@ -71,7 +71,7 @@ def require_same_protocol(
     training_arguments = {key: value for key, value in training.to_dict().items() if key not in _CANNOT_MATTER}
     protocol = {
         "model": fingerprint(trainable_parameters(model)),
-        "data": [_content_hash(data.retention_examples), _content_hash(data.task_examples)],
+        "data": [content_hash(data.retention_examples), content_hash(data.task_examples)],
         "texts": hashlib.sha256("\n".join(data.retention_texts + data.task_texts).encode()).hexdigest(),
         "training": json.loads(json.dumps(training_arguments, default=str)),
         "measurement": dataclasses.asdict(measurement),
@@ -93,7 +93,7 @@ def _different_arguments(stored: dict[str, Any], given: dict[str, Any]) -> str:
     return ", ".join(sorted(key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key)))
 
 
-def _content_hash(dataset: Dataset) -> str:
+def content_hash(dataset: Dataset) -> str:
     """Return the SHA-256 of a dataset's rows, wherever they came from."""
     digest = hashlib.sha256()
     for rows in dataset.iter(batch_size=1000):

@@ -9,14 +9,16 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy import stats
 
 from ..evaluation import interval_over_documents
 
+_Run = TypeVar("_Run")
 PRETRAINED, PLAIN = "pretrained", "plain"
+_SEEN_BESIDE_OTHER_RUNS = ("forgetting", "forgetting_interval", "forgetting_removed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class RunRecord:
     task_perplexity: float
     retention_nll: float  # nats per token
     retention_perplexity: float
-    forgetting: float = 0.0  # retention_nll - retention_nll(pretrained); filled by `with_forgetting`, as the next two
+    forgetting: float | None = None  # retention_nll - retention_nll(pretrained); `with_forgetting` fills these three
     forgetting_interval: list[float] | None = None  # 95% interval over retention documents; None where not kept
     forgetting_removed: float | None = None  # 1 - forgetting / forgetting(plain, same seed), a fraction
     seconds: float  # wall-clock time
@@ -51,6 +53,19 @@ class RunRecord:
     def ewc_lambda(self) -> float:
         """The penalty's strength, in the method's own unit; 0 where there is none."""
         return float(self.overrides.get("ewc_lambda", 0))
+
+    def measured(self) -> dict[str, Any]:
+        """Return what the run tells by itself, by field: all but what `with_forgetting` fills in."""
+        fields = dataclasses.asdict(self)
+        return {key: value for key, value in fields.items() if key not in _SEEN_BESIDE_OTHER_RUNS}
+
+
+@dataclasses.dataclass(frozen=True)
+class MissingRun:
+    """One run of a study that is not finished yet."""
+
+    name: str  # the setting's
+    seed: int | None
 
 
 def mean_and_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
@@ -129,9 +144,9 @@ def pretrained_of(records: Iterable[RunRecord]) -> RunRecord:
     return found[0]
 
 
-def group_by(runs: Iterable[RunRecord], key: Callable[[RunRecord], Any]) -> dict[Any, list[RunRecord]]:
+def group_by(runs: Iterable[_Run], key: Callable[[_Run], Any]) -> dict[Any, list[_Run]]:
     """Collect the runs of equal key, in order of appearance."""
-    groups: dict[Any, list[RunRecord]] = {}
+    groups: dict[Any, list[_Run]] = {}
     for run in runs:
         groups.setdefault(key(run), []).append(run)
     return groups

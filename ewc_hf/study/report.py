@@ -15,6 +15,7 @@ from ..storage import markdown_table, replaced
 from .curves import INCREASES, curve_title, removed_at
 from .picture import draw_picture
 from .records import (
+    MissingRun,
     RunRecord,
     TextNames,
     forgetting_interval,
@@ -27,8 +28,16 @@ from .records import (
 _TITLE = "Fine-tuning without forgetting"
 
 
-def markdown_report(records: Iterable[RunRecord], names: TextNames, title: str = _TITLE) -> str:
+def markdown_report(
+    records: Iterable[RunRecord], names: TextNames, title: str = _TITLE, missing: Sequence[MissingRun] = ()
+) -> str:
     """Two Markdown tables: every setting's means over its seeds, and `removed_at` at each of `INCREASES`.
+
+    Args:
+        records: of the runs.
+        names: what the tables call the two texts.
+        title: of the report.
+        missing: runs that are not finished, which it says first.
 
     Raises:
         ValueError: As `removed_at`.
@@ -36,7 +45,7 @@ def markdown_report(records: Iterable[RunRecord], names: TextNames, title: str =
     records = with_forgetting(records)
     seeds = "With two seeds or more: mean ± half-width of its 95% t-interval over seeds."
     return f"""# {title}
-
+{_missing_paragraph(records, missing)}
 {markdown_table(_settings_table(records, names))}
 
 NLL and forgetting in nats per token; forgetting = rise of the NLL on {names.retention} over the pretrained model;
@@ -48,12 +57,17 @@ Over documents: 95% bootstrap interval of the mean forgetting, the documents of 
 {markdown_table(_crossings_table(records))}
 
 Forgetting removed where a method's curve over lambda reaches an NLL on {names.task} so much above plain fine-tuning's,
-and the lambda that gets there (geometric mean over seeds); `-` where a seed's curve does not. {seeds}
+and the lambda that gets there (geometric mean over seeds); `-` where a seed's curve does not get there between two of
+its lambdas. One lambda makes no curve: nothing is read on a straight line from plain fine-tuning. {seeds}
 """
 
 
 def write_report(
-    records: Iterable[RunRecord], output_dir: str | Path, names: TextNames, title: str = _TITLE
+    records: Iterable[RunRecord],
+    output_dir: str | Path,
+    names: TextNames,
+    title: str = _TITLE,
+    missing: Sequence[MissingRun] = (),
 ) -> tuple[Path, Path, Path]:
     """Writes `report.json`, `report.md` and `report.png`, each by way of a temporary name; makes the folder.
 
@@ -62,6 +76,7 @@ def write_report(
         output_dir: the folder.
         names: what tables and picture call the two texts.
         title: of tables and picture.
+        missing: runs that are not finished, which all three say.
 
     Returns:
         The three paths, in this order.
@@ -71,12 +86,17 @@ def write_report(
     """
     records, folder = with_forgetting(records), Path(output_dir)
     rows = [row for increase in INCREASES for row in removed_at(records, increase)]
-    state = {"names": _in_one_line(names), "runs": _line_by_line(records), "removed_at": _line_by_line(rows)}
+    state = {
+        "names": _in_one_line(names),
+        "missing": _line_by_line(missing),
+        "runs": _line_by_line(records),
+        "removed_at": _line_by_line(rows),
+    }
     lines = ",\n".join(f'  "{key}": {value}' for key, value in state.items())
     contents = {
         "report.json": f"{{\n{lines}\n}}\n".encode(),
-        "report.md": markdown_report(records, names, title).encode(),
-        "report.png": draw_picture(records, names, title),
+        "report.md": markdown_report(records, names, title, missing).encode(),
+        "report.png": draw_picture(records, names, f"{title} ({_share(records, missing)})" if missing else title),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
@@ -99,6 +119,18 @@ def read_report(path: str | Path) -> tuple[list[RunRecord], TextNames]:
             f"expected {path} to be a report.json that this version wrote, got {error!r}: run the study again, in "
             "another output_dir"
         ) from error
+
+
+def _share(records: Sequence[RunRecord], missing: Sequence[MissingRun]) -> str:
+    return f"unfinished: {len(records)} of {len(records) + len(missing)} runs"
+
+
+def _missing_paragraph(records: Sequence[RunRecord], missing: Sequence[MissingRun]) -> str:
+    if not missing:
+        return ""
+    seeds = {name: [run.seed for run in runs] for name, runs in group_by(missing, attrgetter("name")).items()}
+    listed = "; ".join(f"{name}, seed {', '.join(map(str, of_name))}" for name, of_name in seeds.items())
+    return f"\n**{_share(records, missing).capitalize()}.** Missing: {listed}.\n"
 
 
 def _settings_table(records: Sequence[RunRecord], names: TextNames) -> list[list[str]]:
@@ -143,7 +175,8 @@ def _cell(mean: float, half_width: float | None, decimals: int) -> str:
 
 def _line_by_line(rows: Iterable[Any]) -> str:
     """JSON of dataclasses, one a line, since documents' scores are many numbers."""
-    return "[\n" + ",\n".join(f"    {_in_one_line(row)}" for row in rows) + "\n  ]"
+    lines = ",\n".join(f"    {_in_one_line(row)}" for row in rows)
+    return f"[\n{lines}\n  ]" if lines else "[]"
 
 
 def _in_one_line(row: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +20,14 @@ from transformers import (
 )
 
 from ..config import EWCConfig
-from ..consolidation import CONFIG_NAME, Consolidation
+from ..data import require_within_context, sequence_length
 from ..engines import peak_memory_bytes, reset_peak_memory
 from ..evaluation import PerplexityResult, evaluate_perplexity
-from ..importance import Method, estimate_importance, l2_to_start
 from ..storage import read_json, replaced, write_json
 from ..trainer import EWCTrainer
+from .importances import shared_importance
 from .protocol import Measurement, StudyData, require_same_protocol
-from .records import PLAIN, PRETRAINED, RunRecord, with_forgetting
+from .records import PLAIN, PRETRAINED, MissingRun, RunRecord, TextNames, with_forgetting
 from .report import write_report
 from .settings import Setting
 
@@ -38,10 +39,12 @@ def run_study(
     seeds: Sequence[int],
     training: EWCConfig,
     measurement: Measurement,
+    importances: str | os.PathLike[str] | None = None,
 ) -> list[RunRecord]:
     """Fine-tune the model in every setting with every seed, and write `report.json`, `.md` and `.png`.
 
-    Runs that an earlier call finished in the same folder are not run again.
+    The report is written after each run and says which ones are missing. Runs that an earlier call finished in the
+    same folder are not run again.
 
     Args:
         model: the pretrained checkpoint, a folder or Hub id.
@@ -50,43 +53,67 @@ def run_study(
         seeds: each setting is run once with each; they set the order of the data and dropout.
         training: everything else about the training; `output_dir` is the study's folder.
         measurement: how importance and perplexity are measured.
+        importances: folder where importances are kept, which studies may share: one that another study of the same
+            model and text left there is not estimated again. By default `importance` in the study's folder.
 
     Returns:
         One record a run, the pretrained model first.
 
     Raises:
-        ValueError: the folder holds a study with another protocol, or a seed comes twice.
+        ValueError: the folder holds a study with another protocol, a seed comes twice, or the examples are longer than
+            the model's context.
     """
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
     folder = Path(training.output_dir)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    require_same_protocol(folder, _load(model, training), data, training, measurement)
-    importance = folder / "importance"
-    for method in dict.fromkeys(setting.method for setting in settings if setting.method is not None):
-        if not (importance / method.value / CONFIG_NAME).is_file():
-            estimated = _estimate(method, _load(model, training), data, training, measurement)
-            estimated.save_pretrained(importance / method.value)
+    pretrained = _load(model, training)
+    for examples in (data.retention_examples, data.task_examples):
+        require_within_context(pretrained, sequence_length(examples[0]))
+    require_same_protocol(folder, pretrained, data, training, measurement)
+    kept = folder / "importance" if importances is None else Path(importances)
+    stored = {
+        method: shared_importance(
+            kept,
+            method,
+            pretrained,
+            data.retention_examples,
+            measurement.num_examples,
+            progress=not training.disable_tqdm,
+        )
+        for method in dict.fromkeys(setting.method for setting in settings)
+        if method is not None
+    }
+    del pretrained
     runs: list[tuple[Setting, int | None]] = [(Setting(PRETRAINED), None)]
     runs += [(setting, seed) for seed in seeds for setting in settings]
-    records = []
     for setting, seed in tqdm(runs, desc="forgetting study", unit="run"):
-        path = folder / "runs" / f"{setting.name}{'' if seed is None else f'-seed{seed}'}.json"
-        if path.is_file():
-            record = RunRecord(**read_json(path))
-        else:
-            consolidation = None if setting.method is None else importance / setting.method.value
+        path = _file(folder, setting, seed)
+        if not path.is_file():
+            consolidation = None if setting.method is None else stored[setting.method]
             record = _run(model, tokenizer, data, setting, seed, consolidation, training, measurement)
             path.parent.mkdir(parents=True, exist_ok=True)
             with replaced(path) as temporary:
-                write_json(temporary, dataclasses.asdict(record))
-        records.append(record)
-        tqdm.write(
-            f"{record.name:24} seed {seed}: perplexity {record.task_perplexity:8.2f} on {data.names.task}, "
-            f"{record.retention_perplexity:8.2f} on {data.names.retention}"
-        )
-    records = with_forgetting(records)
-    write_report(records, folder, data.names)
+                write_json(temporary, record.measured())
+            _report(folder, runs, data.names)
+            tqdm.write(
+                f"{record.name:24} seed {seed}: perplexity {record.task_perplexity:8.2f} on {data.names.task}, "
+                f"{record.retention_perplexity:8.2f} on {data.names.retention}"
+            )
+    return _report(folder, runs, data.names)
+
+
+def _file(folder: Path, setting: Setting, seed: int | None) -> Path:
+    """Return where the record of a finished run is kept."""
+    return folder / "runs" / f"{setting.name}{'' if seed is None else f'-seed{seed}'}.json"
+
+
+def _report(folder: Path, runs: Sequence[tuple[Setting, int | None]], names: TextNames) -> list[RunRecord]:
+    """Write the report of the runs that are finished, which says which are not, and return their records."""
+    finished = [run for run in runs if _file(folder, *run).is_file()]
+    missing = [MissingRun(setting.name, seed) for setting, seed in runs if (setting, seed) not in finished]
+    records = with_forgetting(RunRecord(**read_json(_file(folder, *run))) for run in finished)
+    write_report(records, folder, names, missing=missing)
     return records
 
 
@@ -139,20 +166,6 @@ def _run(
 def _load(model: str, training: EWCConfig) -> PreTrainedModel:
     """Load a checkpoint in float32, in which small pulls do not round away; `bf16=True` still computes in bfloat16."""
     return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).to(training.device)
-
-
-def _estimate(
-    method: Method, model: PreTrainedModel, data: StudyData, training: EWCConfig, measurement: Measurement
-) -> Consolidation:
-    if method is Method.L2:
-        return l2_to_start(model)
-    return estimate_importance(
-        model,
-        data.retention_examples,
-        method,
-        num_examples=measurement.num_examples,
-        progress=not training.disable_tqdm,
-    )
 
 
 def _perplexity(

@@ -1,9 +1,11 @@
 """Blocks of tokens and their labels, against the tokens of the whole text."""
 
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 
 import pytest
+import torch
 from datasets import Dataset
 from dialogs import MESSAGES, TURNS, WRITTEN
 from tiny import BOS, SENTENCES, encode, tiny_tokenizer
@@ -46,6 +48,45 @@ def test_the_remainder_is_dropped_once_a_thousand_documents(tokenizer):
     blocks = pack(Dataset.from_dict({"text": documents}), tokenizer, 7)
     j, q = (stream(tokenizer, [document]) for document in ("jj", "qq"))
     assert list(chain.from_iterable(blocks["input_ids"])) == (j * 1000)[: 3000 // 7 * 7] + (q * 10)[: 30 // 7 * 7]
+
+
+NUMBERED = [f"{number} {SENTENCES[number % 3]}" for number in range(1000)]
+
+
+def test_no_more_documents_are_tokenized_than_fill_the_blocks_wanted(tokenizer):
+    """Were all of them tokenized, the last of the thousand, which is no text, would be refused."""
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(3)).tolist()
+    documents = list(NUMBERED)
+    documents[order[-1]] = None
+    dataset = Dataset.from_dict({"text": documents})
+    with pytest.raises(ValueError, match=f"row {order[-1]}: "):
+        pack(dataset, tokenizer, 16)
+    first = stream(tokenizer, [documents[number] for number in order[:200]])
+    some = pack(dataset, tokenizer, 16, max_blocks=20, seed=3)
+    assert list(chain.from_iterable(some["input_ids"])) == first[: 20 * 16]
+    assert some["labels"] == some["input_ids"]
+    second = stream(tokenizer, [documents[number] for number in order[200:400]])
+    in_first = len(first) // 16
+    more = pack(dataset, tokenizer, 16, max_blocks=in_first + 1, seed=3)
+    assert list(chain.from_iterable(more["input_ids"])) == first[: in_first * 16] + second[:16]
+    other = pack(Dataset.from_dict({"text": NUMBERED}), tokenizer, 16, max_blocks=20, seed=4)
+    assert other["input_ids"] != some["input_ids"]
+
+
+def test_more_blocks_than_there_are_give_all(tokenizer):
+    dataset = Dataset.from_dict({"text": SENTENCES * 2})
+    in_order, drawn = (pack(dataset, tokenizer, 2, max_blocks=count)["input_ids"][:] for count in (None, 10**9))
+    assert len(drawn) == len(in_order)
+    assert Counter(chain.from_iterable(drawn)) - Counter(stream(tokenizer, SENTENCES * 2)) == Counter()
+    with pytest.raises(ValueError, match="expected max_blocks >= 1, got 0"):
+        pack(dataset, tokenizer, 2, max_blocks=0)
+
+
+def test_a_row_that_is_no_text_is_named_by_its_number_also_in_random_order(tokenizer):
+    documents = [[{"speaker": "ann", "text": "a"}]] * 300
+    documents[7] = [{"speaker": "ann", "text": None}]
+    with pytest.raises(ValueError, match="row 7: expected what is said as a text"):
+        pack(Dataset.from_dict({"turns": documents}), tokenizer, 4, max_blocks=10**6)
 
 
 def test_a_text_that_fills_one_block_exactly_is_enough(tokenizer):

@@ -17,15 +17,23 @@ def test_nothing_can_be_removed_where_plain_forgot_nothing():
 @pytest.mark.parametrize(
     ("points", "increase", "removed", "ewc_lambda"),
     [
-        pytest.param([(10, 4.08, 0.4)], 0.01, 0.2, 5.0, id="from plain lambda is linear"),
+        pytest.param([(10, 4.08, 0.4)], 0.01, None, None, id="one strength is no curve"),
+        pytest.param([(10, 4.05, 0.4), (30, 4.08, 0.6)], 0.01, None, None, id="before the smallest strength"),
         pytest.param([(10, 4.02, 0.2), (1000, 4.06, 0.6)], 0.01, 0.4, 100.0, id="between lambdas it is geometric"),
         pytest.param([(1000, 4.06, 0.6), (10, 4.02, 0.2)], 0.01, 0.4, 100.0, id="points are ordered by lambda"),
         pytest.param([(10, 4.04, 0.3), (30, 4.1, 0.6)], 0.01, 0.3, 10.0, id="at a point"),
         pytest.param(
-            [(10, 4.08, 0.4), (30, 4.0, 0.8), (90, 4.2, 0.9)], 0.01, 0.2, 5.0, id="of two crossings the first"
+            [(1, 4.02, 0.2), (100, 4.06, 0.4), (200, 4.0, 0.8), (300, 4.2, 0.9)],
+            0.01,
+            0.3,
+            10.0,
+            id="of two crossings the first",
+        ),
+        pytest.param(
+            [(10, 4.08, 0.4), (30, 4.0, 0.8), (90, 4.2, 0.9)], 0.01, None, None, id="of which that is not measured"
         ),
         pytest.param([(10, 3.96, 0.1), (1000, 4.12, 0.5)], 0.01, 0.3, 100.0, id="after a dip below plain"),
-        pytest.param([(0, 4.0, 0.0), (10, 4.08, 0.4)], 0.01, 0.2, 5.0, id="after a control with lambda 0"),
+        pytest.param([(0, 4.0, 0.0), (10, 4.08, 0.4)], 0.01, None, None, id="after a control with lambda 0"),
         pytest.param([(10, 4.02, 0.2)], 0.01, None, None, id="never reached"),
         pytest.param([(10, math.nan, 0.2), (30, 4.1, 0.5)], 0.01, None, None, id="across a diverged run"),
     ],
@@ -41,9 +49,9 @@ def test_removed_at_reads_the_crossing(points, increase, removed, ewc_lambda):
 def test_removed_at_averages_over_seeds_and_keeps_curves_apart():
     runs = [
         PRETRAINED,
-        *curve(0, (4, 4.04, 0.2)),
-        *curve(1, (16, 4.04, 0.4)),
-        *curve(0, (7, 4.04, 0.9), coupling="decoupled")[1:],
+        *curve(0, (4, 4.04, 0.2), (8, 4.08, 0.5)),
+        *curve(1, (16, 4.04, 0.4), (32, 4.08, 0.5)),
+        *curve(0, (7, 4.04, 0.9), (9, 4.08, 0.95), coupling="decoupled")[1:],
     ]
     loss, decoupled = removed_at(runs, 0.01)
     assert loss.forgetting_removed == pytest.approx(0.3)
@@ -57,12 +65,13 @@ def test_removed_at_averages_over_seeds_and_keeps_curves_apart():
 @pytest.mark.parametrize(
     "second",
     [
-        pytest.param(curve(1, (10, 4.02, 0.4)), id="a seed that never gets there"),
-        pytest.param(curve(1, (10, 4.08, 0.4))[1:], id="a seed without a plain run"),
+        pytest.param(curve(1, (10, 4.02, 0.4), (30, 4.03, 0.5)), id="a seed that never gets there"),
+        pytest.param(curve(1, (10, 4.02, 0.4)), id="a seed with one strength"),
+        pytest.param(curve(1, (10, 4.02, 0.4), (30, 4.08, 0.5))[1:], id="a seed without a plain run"),
     ],
 )
 def test_one_seed_without_a_crossing_leaves_no_mean(second):
-    (result,) = removed_at([PRETRAINED, *curve(0, (10, 4.08, 0.4)), *second], 0.01)
+    (result,) = removed_at([PRETRAINED, *curve(0, (10, 4.02, 0.4), (30, 4.08, 0.5)), *second], 0.01)
     assert (result.forgetting_removed, result.interval, result.ewc_lambda, result.seeds) == (None, None, None, 2)
 
 

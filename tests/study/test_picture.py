@@ -39,3 +39,13 @@ def test_the_picture_shows_what_there_is(runs, colours):
     picture = imread(io.BytesIO(draw_picture(runs, TextNames(), "A title")))
     assert picture.shape[:2] == (825, 1200)
     assert {colour: has_colour(picture, colour) for colour in colours} == colours
+
+
+@pytest.mark.parametrize("strengths", [[(10, 4.3, 0.5)], [(10, 4.3, 0.5), (30, 4.4, 0.6)]], ids=["one", "two"])
+def test_no_line_leads_from_plain_fine_tuning_to_the_smallest_strength(strengths):
+    """Plain is at the left end, all of the method, its entry in the legend too, in the right half."""
+    runs = [dataclasses.replace(run, task_perplexity=run.task_nll) for run in curve(0, *strengths)]
+    pretrained = dataclasses.replace(PRETRAINED, task_perplexity=5.5)
+    picture = imread(io.BytesIO(draw_picture([pretrained, *runs], TextNames(), "A title")))
+    blue = (np.abs(picture[..., :3] - [0, 0x72 / 255, 0xB2 / 255]).max(-1) < 0.01).any(0)
+    assert np.flatnonzero(blue).min() > 600

@@ -45,7 +45,14 @@ def test_forgetting_is_measured_from_pretrained_and_removed_from_plain_of_the_se
     assert [run.forgetting for run in filled] == pytest.approx([0, 1, 0.5, 0.25, 0.25, 0.25, -0.1])
     assert [run.forgetting_removed for run in filled] == [None, 0, 0, 0.75, 0.5, None, pytest.approx(1.1)]
     assert with_forgetting(filled) == filled
-    assert runs[1].forgetting == 0.0
+    assert runs[1].forgetting is None, "what is not known yet is no 0"
+
+
+def test_what_a_run_measured_is_all_but_what_other_runs_tell():
+    filled = with_forgetting([PRETRAINED, record("plain", 0, 0, 4.0, 5.0)])[1]
+    assert filled.forgetting == 1.0
+    assert list(filled.measured()) == [name for name in FIELDS if not name.startswith("forgetting")]
+    assert with_forgetting([PRETRAINED, RunRecord(**filled.measured())])[1] == filled
 
 
 def test_the_interval_over_documents_compares_each_document_with_itself():

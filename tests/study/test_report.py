@@ -4,7 +4,7 @@ import json
 import pytest
 from made_up_records import PRETRAINED, curve, record, study
 
-from ewc_hf.study import RunRecord, TextNames, markdown_report, read_report, write_report
+from ewc_hf.study import MissingRun, RunRecord, TextNames, markdown_report, read_report, write_report
 from ewc_hf.study.curves import removed_at
 from ewc_hf.study.records import with_forgetting
 
@@ -68,8 +68,8 @@ def test_markdown_shows_settings_and_removed_at():
         },
         {
             "method": "L2 to start, loss",
-            "removed at +1% (%)": "6.7 ± 0.0",
-            "lambda at +1%": "0.0667",
+            "removed at +1% (%)": "-",
+            "lambda at +1%": "-",
             "removed at +2% (%)": "-",
             "lambda at +2%": "-",
             "removed at +5% (%)": "-",
@@ -94,11 +94,23 @@ def test_written_report_reads_back_and_leaves_nothing_else(tmp_path):
     assert read_report(paths[0]) == (with_forgetting(study()), NAMES)
     assert paths[1].read_text(encoding="utf-8") == markdown_report(study(), NAMES, "A title")
     state = json.loads(paths[0].read_text())
-    assert list(state) == ["names", "runs", "removed_at"]
+    assert list(state) == ["names", "missing", "runs", "removed_at"]
+    assert state["missing"] == []
     assert state["names"] == {"task": "dialogs", "retention": "books"}
     assert all(list(run) == [field.name for field in dataclasses.fields(RunRecord)] for run in state["runs"])
     expected = [dataclasses.asdict(row) for increase in (0.01, 0.02, 0.05) for row in removed_at(study(), increase)]
     assert state["removed_at"] == expected
+
+
+def test_an_unfinished_report_says_what_is_missing(tmp_path):
+    missing = [MissingRun("l2-loss-1", 0), MissingRun("plain", 2), MissingRun("l2-loss-1", 2)]
+    written, text, picture = write_report(study(), tmp_path / "unfinished", NAMES, "A title", missing)
+    assert json.loads(written.read_text())["missing"] == [dataclasses.asdict(run) for run in missing]
+    said = "**Unfinished: 11 of 14 runs.** Missing: l2-loss-1, seed 0, 2; plain, seed 2."
+    assert text.read_text().startswith(f"# A title\n\n{said}\n\n| name ")
+    _, whole, drawn = write_report(study(), tmp_path / "whole", NAMES, "A title")
+    assert text.read_text() == whole.read_text().replace("# A title\n", f"# A title\n\n{said}\n", 1)
+    assert picture.read_bytes() != drawn.read_bytes(), "its title says so"
 
 
 def test_a_report_that_cannot_be_made_leaves_the_old_one(tmp_path):

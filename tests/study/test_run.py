@@ -3,31 +3,14 @@ import shutil
 
 import datasets
 import pytest
-from books_and_dialogs import BOOKS, DIALOGS
-from datasets import Dataset
-from tiny import save_tiny_checkpoint, tiny_tokenizer
+from small_study import MEASUREMENT, NAMES, SEEDS, TEXTS, small_data, training
+from small_study import small_study as study
+from tiny import save_tiny_checkpoint
 from transformers import AutoModelForCausalLM
 
-from ewc_hf import Consolidation, EWCConfig, estimate_importance
-from ewc_hf.data import document_texts, pack
-from ewc_hf.study import (
-    Measurement,
-    Setting,
-    StudyData,
-    TextNames,
-    markdown_report,
-    parse_settings,
-    read_report,
-    run_study,
-)
+from ewc_hf import Consolidation, estimate_importance
+from ewc_hf.study import Setting, markdown_report, parse_settings, read_report, run_study
 
-SETTINGS = ["plain", "fisher:decoupled:10", "l2:loss:1"]
-NAMES = ["plain", "fisher-decoupled-10", "l2-loss-1"]
-SEEDS = [0, 1]
-NAMES = ["plain", "fisher-decoupled-10", "l2-loss-1"]
-SEEDS = [0, 1]
-TEXTS = TextNames("dialogs", "books")
-MEASUREMENT = Measurement(num_examples=8)
 TIMES = ("seconds", "peak_memory_bytes")
 
 
@@ -43,34 +26,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data():
-    books, dialogs = Dataset.from_dict({"text": BOOKS}), Dataset.from_dict({"turns": DIALOGS})
-    return StudyData(
-        retention_examples=pack(books, tiny_tokenizer(), 16),
-        task_examples=pack(dialogs, tiny_tokenizer(), 16),
-        retention_texts=BOOKS[:3],
-        task_texts=document_texts(dialogs)[:2],
-        names=TEXTS,
-    )
-
-
-def training(folder, **options):
-    return EWCConfig(
-        str(folder),
-        **{
-            "max_steps": 3,
-            "per_device_train_batch_size": 4,
-            "learning_rate": 1e-2,
-            "report_to": "none",
-            "save_strategy": "no",
-            "use_cpu": True,
-            "disable_tqdm": True,
-            **options,
-        },
-    )
-
-
-def study(model, data, folder, **options):
-    return run_study(model, data, parse_settings(SETTINGS), SEEDS, training(folder, **options), MEASUREMENT)
+    return small_data()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +73,7 @@ def test_the_report_is_written(first):
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
     runs = {"pretrained.json", *[f"{name}-seed{seed}.json" for name in NAMES for seed in SEEDS]}
     assert {path.name for path in (folder / "runs").iterdir()} == runs
-    assert {path.name for path in (folder / "importance").iterdir()} == {"fisher", "l2"}
+    assert sorted(path.name.split("-")[0] for path in (folder / "importance").iterdir()) == ["fisher", "l2"]
     top = {"protocol.json", "report.json", "report.md", "report.png", "runs", "importance"}
     assert {path.name for path in folder.iterdir()} == top
 
@@ -174,7 +130,8 @@ def test_another_protocol_in_the_same_folder_is_refused(model, data, folder):
 
 
 def test_the_importance_is_that_of_the_pretraining_text(model, data, first):
-    stored = Consolidation.from_pretrained(first[0] / "importance/fisher")
+    (folder,) = (first[0] / "importance").glob("fisher-*")
+    stored = Consolidation.from_pretrained(folder)
     pretrained = AutoModelForCausalLM.from_pretrained(model)
     expected = estimate_importance(pretrained, data.retention_examples, num_examples=8, progress=False)
     assert stored.metadata["importance_fingerprint"] == expected.metadata["importance_fingerprint"]
