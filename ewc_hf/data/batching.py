@@ -73,7 +73,6 @@ def batches(
     collator: Collator | None,
     model: nn.Module,
     seed: int = 0,
-    first: int = 0,
 ) -> Iterator[Batch]:
     """Yield batches on the model's device, whose labels are each at the position that predicts it.
 
@@ -83,7 +82,6 @@ def batches(
         collator: makes a batch with `labels` of a list of examples; None is `pad_examples`.
         model: what the batches are for. An encoder-decoder gets its `decoder_input_ids`.
         seed: of torch's random numbers while the collator works, so that every process gets the same batch.
-        first: the example to begin with.
 
     Raises:
         ValueError: `batch_size` is not positive, or a batch has no `labels` or not one row an example.
@@ -92,7 +90,7 @@ def batches(
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
     device = device_of(next(model.parameters()))
     shifts = predicts_next_token(model)
-    for start in range(first, len(examples), batch_size):
+    for start in range(0, len(examples), batch_size):
         chosen = examples[start : start + batch_size]
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed + start)
