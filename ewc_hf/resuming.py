@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, get_last_checkpoint
 from transformers.utils import logging
 
-from .engines import process_index
+from .engines import agreed, process_index, require_same
 from .importance import SynapticIntelligence
 from .storage import read_json
 
@@ -50,20 +51,14 @@ class ResumingMixin(_SomeTrainer):
         """
         if resume_from_checkpoint is True and self._has_state_of_its_own():
             folder = Path(self.args.output_dir)
-            also = [SynapticIntelligence.state_name] if self._synaptics() else []
-            resume_from_checkpoint = last_complete_checkpoint(folder, also)
-            if resume_from_checkpoint is None:
-                raise ValueError(
-                    f"No valid checkpoint found in output directory ({folder}): expected a complete checkpoint in "
-                    f"'{folder}', got none; leave out `resume_from_checkpoint`"
-                )
-            if self.args.should_save and (self.args.save_total_limit or 0) > 0:
-                remove_half_written(folder, later_than=resume_from_checkpoint)
+            resume_from_checkpoint = last = agreed(partial(self._last_complete_checkpoint, folder))
+            require_same(Path(last).name, "last complete checkpoint")
+            agreed(partial(self._remove_half_written, folder, last))
         elif resume_from_checkpoint is True:
             resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
         found = Path(resume_from_checkpoint) if isinstance(resume_from_checkpoint, str | os.PathLike) else None
         if found is not None:
-            self._require_resumable(found)
+            agreed(partial(self._require_resumable, found))
         for synaptic in self._synaptics():
             synaptic.checkpoint = found
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
@@ -71,8 +66,12 @@ class ResumingMixin(_SomeTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save as usual, after the sums of Synaptic Intelligence; an older checkpoint there is complete no more."""
         checkpoint = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.args.should_save:
-            (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
+
+        def declare_incomplete() -> None:
+            if self.args.should_save:
+                (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
+
+        agreed(declare_incomplete)
         if not self.args.save_only_model:
             for synaptic in self._synaptics():
                 synaptic.save(checkpoint, self.state.global_step)
@@ -80,8 +79,21 @@ class ResumingMixin(_SomeTrainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Save as usual, and wait: the first process is about to declare the checkpoint complete."""
-        super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()
+        agreed(partial(super()._save_rng_state, output_dir))
+
+    def _last_complete_checkpoint(self, folder: Path) -> str:
+        also = [SynapticIntelligence.state_name] if self._synaptics() else []
+        found = last_complete_checkpoint(folder, also)
+        if found is None:
+            raise ValueError(
+                f"No valid checkpoint found in output directory ({folder}): expected a complete checkpoint in "
+                f"'{folder}', got none; leave out `resume_from_checkpoint`"
+            )
+        return found
+
+    def _remove_half_written(self, folder: Path, later_than: str) -> None:
+        if self.args.should_save and (self.args.save_total_limit or 0) > 0:
+            remove_half_written(folder, later_than)
 
     def _require_resumable(self, checkpoint: Path) -> None:
         """Check, before anything is loaded, that the run may go on from a checkpoint."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from transformers.utils import logging
 from .config import EWCFields, StateDtype
 from .consolidation import NATS_PER_TOKEN, Consolidation, StoredConsolidation
 from .data import require_within_context, sequence_length
-from .engines import require_engine, stepped_parameters
+from .engines import agreed, require_engine, stepped_parameters
 from .evaluation import RetentionMixin
 from .importance import SynapticIntelligence
 from .penalty import (
     CoupledPenalty,
     Coupling,
     Diagonal,
+    HeldConsolidation,
     PenaltyRecord,
+    Remembered,
     penalty_record,
     recorded_penalty,
     require_all_coupled,
@@ -41,9 +44,10 @@ class EWCMixin(ResumingMixin, RetentionMixin):
     Without a consolidation, and with `ewc_lambda=0`, it is that class bit for bit.
 
     It overrides:
-        `compute_loss`, to refuse a batch longer than the model's context before the model reads it;
-        `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`;
-        `log`, to add the penalty's value where it logs the training loss;
+        `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`; before it
+            begins, a batch longer than the model's context is refused;
+        `log`, to add the penalty's value where the training loss is logged;
+        `_maybe_log_save_evaluate`, to compute that value in all processes, which `log` need not be called in;
         what `ResumingMixin` and `RetentionMixin` override.
     Coupling `decoupled` is a hook after the optimizer's step, set when training begins.
 
@@ -74,18 +78,19 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         if self._synaptic is not None:
             self.add_callback(self._synaptic)
         self._protected: frozenset[str] = frozenset()
-        self._remembered: Consolidation | StoredConsolidation | None = None
+        self._penalty_values: dict[str, float] = {}
+        self._remembered: Remembered | None = None
         if isinstance(consolidation, Consolidation):
             self._remembered = consolidation
         elif consolidation is not None:
             self.accelerator.wait_for_everyone()  # one process may be writing it
             self._remembered = StoredConsolidation.open(consolidation, collective=True)
         if self._remembered is not None:
-            if self._require_penalty_can_act(self._remembered) > 0:
+            if agreed(partial(self._require_penalty_can_act, self._remembered)) > 0:
                 self.add_callback(PenaltyRecord())
             self.add_callback(_PenaltyCallback(self))
 
-    def _require_penalty_can_act(self, remembered: Consolidation | StoredConsolidation) -> float:
+    def _require_penalty_can_act(self, remembered: Remembered) -> float:
         """Return the lambda in force, after all that can be checked before training was found right if it is not 0."""
         ewc_lambda = self._ewc.lambda_in(remembered.metadata["unit"])
         if ewc_lambda > 0:
@@ -104,40 +109,47 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         if recorded is not None and not self._ewc.ewc_allow_change:
             require_same_penalty(recorded, None)
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """Compute it as usual, of sequences that the model can read.
-
-        Raises:
-            ValueError: they are longer than the model's context.
-        """
-        if (length := sequence_length(inputs)) > self._longest_sequence:
-            require_within_context(model, length)
-            self._longest_sequence = length
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-
     def training_step(
         self,
         model: nn.Module,
         inputs: dict[str, Any],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient."""
+        """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient.
+
+        Raises:
+            ValueError: sequences are longer than the model's context.
+        """
+        if (length := sequence_length(inputs)) > self._longest_sequence:
+            require_within_context(model, length)
+            self._longest_sequence = length
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self._penalty is not None and self.accelerator.sync_gradients:
             self._penalty.add_gradient(self.accelerator.scaler)
         return loss
 
+    def _maybe_log_save_evaluate(
+        self,
+        tr_loss: torch.Tensor,
+        grad_norm: torch.Tensor | float | None,
+        model: nn.Module,
+        trial: Any,
+        epoch: float,
+        ignore_keys_for_eval: list[str] | None,
+        start_time: float,
+        learning_rate: float | None = None,
+    ) -> None:
+        """Log the training loss with the penalty's value, for which engines need all processes."""
+        if self._penalty is not None and self.control.should_log:
+            self._penalty_values = self._penalty.values()
+        super()._maybe_log_save_evaluate(
+            tr_loss, grad_norm, model, trial, epoch, ignore_keys_for_eval, start_time, learning_rate
+        )
+        self._penalty_values = {}
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the penalty's value beside the training loss."""
-        if self._penalty is not None and "loss" in logs:
-            logs = {**logs, **self._penalty.values()}
-        super().log(logs, start_time)
+        """Add the penalty's value beside the training loss, where the training logs it."""
+        super().log({**logs, **self._penalty_values} if "loss" in logs else logs, start_time)
 
     def synaptic_consolidation(self) -> Consolidation:
         """Return what the last `train()` learned, with the weights as they are now as anchor; in every process.
@@ -154,10 +166,13 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         self._uncouple_penalty()
         options, consolidation = self._ewc, self._remembered
         assert consolidation is not None
+        bfloat16 = options.ewc_state_dtype == StateDtype.BFLOAT16
         ewc_lambda = self._require_penalty_can_act(consolidation)
         if ewc_lambda == 0:
             self._require_allowed(None)
             return
+        if isinstance(consolidation, HeldConsolidation):
+            consolidation.require_precision(bfloat16)
         parameters = stepped_parameters(self.model, self.optimizer)
         optimizer, coupling = parameters.optimizer, Coupling(options.ewc_coupling)
         given_alpha = options.ewc_alpha if options.ewc_stabilized else 0.0
@@ -169,7 +184,7 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         diagonal = Diagonal(
             consolidation,
             parameters,
-            bfloat16=options.ewc_state_dtype == StateDtype.BFLOAT16,
+            bfloat16=bfloat16,
             offload=options.ewc_offload,
             fused=self.args.torch_compile
             or (find_spec("triton") is not None and all(p.weight.is_cuda for p in parameters)),
@@ -184,6 +199,8 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         )
         require_all_coupled(self._protected, diagonal.names)
         self._penalty, self._step_hook = penalty, optimizer.register_step_post_hook(penalty.pull)
+        if (options.ewc_offload or bfloat16) and not isinstance(consolidation, StoredConsolidation):
+            self._remembered = diagonal.held(consolidation.metadata)
 
     def _require_allowed(self, given: dict[str, Any] | None) -> dict[str, Any] | None:
         """Return the penalty that the checkpoint records, if any, after a change of it was found allowed."""
@@ -230,7 +247,7 @@ class _PenaltyCallback(TrainerCallback):
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Couple the penalty; the state of a resumed run is loaded by then."""
-        self._trainer._couple_penalty()
+        agreed(self._trainer._couple_penalty)
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Uncouple it, so that a later `train()` begins anew."""

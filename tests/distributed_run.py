@@ -10,6 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import distributed_alone
 import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState, GradientState
@@ -54,7 +55,7 @@ def begin(engine):
         PartialState(cpu=True)
 
 
-def make_trainer(case, folder, **options):
+def make_trainer(case, folder, consolidation=None, **options):
     """The trainer of a case; in one process, with the same global batch."""
     begin(case.engine)
     checkpoint = folder / f"{case.model}-{case.dtype}"
@@ -85,7 +86,8 @@ def make_trainer(case, folder, **options):
     args = EWCConfig(**settings | engine_options(case) | options)
     if case.engine == "fsdp2":  # accelerate shards on GPUs only, so these CPUs have to pass for such
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-    consolidation = str(checkpoint) if case.ewc_lambda > 0 else None
+    if consolidation is None and case.ewc_lambda > 0:
+        consolidation = str(checkpoint)
     return EWCTrainer(
         model=model,
         args=args,
@@ -225,6 +227,7 @@ def main(folder, engines):
         for case in [*CASES, *HELD_CASES]:
             if case.engine == engine:
                 save(folder, case.name, *train(case, folder))
+    distributed_alone.everything(folder, engines, make_trainer, shard, save)
     if engines == "zero":
         save(folder, "refused", {}, refusals(make_trainer, folder))
         return

@@ -1,7 +1,9 @@
 """Two processes give what one gives: real runs on CPUs, launched by `torchrun`, compared with this process."""
 
+import builtins
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +14,7 @@ import distributed_cases as cases
 import distributed_run as run
 import pytest
 import torch
+from distributed_alone import FAILURES
 from safetensors.torch import load_file
 
 from ewc_hf import Consolidation
@@ -217,3 +220,28 @@ REFUSED = {
 @pytest.mark.parametrize("asked", REFUSED)
 def test_what_zero_cannot_honour_is_refused(zero_run, asked):
     assert json.loads((zero_run / "refused.json").read_text())[asked].startswith(REFUSED[asked])
+
+
+@pytest.mark.parametrize(("failure", "expected"), FAILURES.items(), ids=FAILURES)
+def test_where_one_process_fails_all_raise(torch_run, failure, expected):
+    said = json.loads((torch_run / "failures.json").read_text())[failure]
+    if isinstance(expected, str):
+        assert all(kind == "ValueError" and re.search(expected, words) for kind, words in said)
+    else:
+        assert issubclass(getattr(builtins, said[expected][0]), OSError)
+        assert said[1 - expected][0] == "RuntimeError"
+        assert said[1 - expected][1].startswith(f"process {expected} failed: {said[expected][0]}: ")
+    assert not [*torch_run.glob("full/*"), *torch_run.glob("renamed/*")]
+
+
+@pytest.mark.parametrize("engine", ["fsdp2", "zero2"])
+def test_one_process_may_log_alone(request, folder, engine):
+    request.getfixturevalue("zero_run" if engine == "zero2" else "torch_run")
+    logs = json.loads((folder / f"logged-{engine}.json").read_text())
+    assert [log["step"] for log in logs if log["loss"] < 0] == [0, 1, 2, 3, 4]
+    assert [log["step"] for log in logs if log["loss"] >= 0] == [1, 2, 3, 4, 5]
+    assert all(("ewc_penalty" in log) == (log["loss"] >= 0) for log in logs)
+
+
+def test_a_second_training_of_two_processes_goes_on_from_what_is_held(torch_run):
+    assert json.loads((torch_run / "twice.json").read_text()) is True

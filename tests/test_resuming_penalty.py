@@ -5,8 +5,9 @@ import logging
 
 import pytest
 import torch
+from conftest import consolidation_of
 from small_runs import LR, arguments, examples, small_model, spread_consolidation, weights
-from transformers import Trainer
+from transformers import AutoModelForCausalLM, Trainer
 
 from ewc_hf import EWCConfig, EWCTrainer, l2_to_start
 
@@ -54,6 +55,28 @@ def test_another_consolidation_or_none_is_refused(tmp_path, checkpoint, consolid
         trainer.args.output_dir = checkpoint.rpartition("/")[0]
     with pytest.raises(ValueError, match="penalty that the checkpoint was trained with, got"):
         trainer.train(resume_from_checkpoint=checkpoint if resume == "by path" else True)
+
+
+@pytest.mark.parametrize("begins", ["in memory", "from the folder"])
+def test_a_bfloat16_model_is_resumed_whichever_way_its_consolidation_comes(tmp_path, begins):
+    """The folder's checkpoint is in float32; to weights in bfloat16 both anchors are the same numbers."""
+    small_model().float().save_pretrained(tmp_path / "checkpoint")
+    options = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, **TRAINED}
+
+    def trainer_from(folder, way):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint", dtype=torch.bfloat16)
+        made = consolidation_of(model)
+        made.save_pretrained(tmp_path / "checkpoint")
+        given = made if way == "in memory" else tmp_path / "checkpoint"
+        return EWCTrainer(model, arguments(folder, **options), consolidation=given, train_dataset=examples())
+
+    ways = {"in memory": "from the folder", "from the folder": "in memory"}
+    whole = trainer_from(tmp_path / "whole", begins)
+    whole.train()
+    resumed = trainer_from(tmp_path / "resumed", ways[begins])
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-3"))
+    expected = weights(whole.model)
+    assert all(torch.equal(p, expected[name]) for name, p in weights(resumed.model).items())
 
 
 def test_a_stock_checkpoint_gets_a_warning(tmp_path, caplog):

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import STEPS, Stream, arguments, examples, small_model, spread_consolidation, weights
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainingArguments, set_seed
+from transformers import (
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from ewc_hf import EWCFields, EWCMixin, EWCTrainer, l2_to_start
 
@@ -86,6 +93,32 @@ def test_logs_carry_the_penalty_at_logging_steps_only(tmp_path, model, consolida
     assert len(logged) == 1 and "loss" in logged[0]
     assert logged[0]["ewc_penalty"] == pytest.approx(penalty, rel=1e-10)
     assert logged[0]["ewc_predicted_forgetting"] == pytest.approx(forgetting, rel=1e-10)
+
+
+class Talker(TrainerCallback):
+    """Logs a loss of its own before each step, and asks late for the training's own after the first."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.trainer.log({"loss": -1.0})
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_log = control.should_log or state.global_step == 1
+        return control
+
+
+@pytest.mark.parametrize("strategy", ["steps", "epoch"])
+def test_only_the_trainings_own_logs_carry_the_penalty(tmp_path, model, consolidation, strategy):
+    """Its value takes all processes, and anybody may call `log` in one of them."""
+    args = arguments(tmp_path, max_steps=-1, num_train_epochs=1, logging_strategy=strategy, logging_steps=3)
+    trainer, talker = EWCTrainer(model, args, consolidation=consolidation, train_dataset=examples(8)), Talker()
+    talker.trainer = trainer
+    trainer.add_callback(talker)
+    trainer.train()
+    trainer.log({"loss": -1.0})
+    logged = [log for log in trainer.state.log_history if "loss" in log]
+    assert [log["step"] for log in logged if log["loss"] >= 0] == {"steps": [1, 3], "epoch": [1, 4]}[strategy]
+    assert all(("ewc_penalty" in log) == (log["loss"] >= 0) for log in logged)
+    assert sum(log["loss"] < 0 for log in logged) == STEPS + 1
 
 
 def test_only_an_importance_in_nats_predicts_forgetting(tmp_path, model):

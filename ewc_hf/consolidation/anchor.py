@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..engines import all_agree, is_sharded, local_part, part_of
+from ..engines import agreed, all_agree, is_sharded, local_part, part_of
 from ..storage import StoredTensors, Tensors, local_folder, open_checkpoint
 
 HERE = "."
@@ -31,7 +31,7 @@ def same_weights(checkpoint: StoredTensors, anchor: Tensors) -> bool:
         )
 
     collective = any(is_sharded(weight) for weight in anchor.values())
-    return all_agree(all(same(name) for name in anchor), collective)
+    return all_agree(agreed(lambda: all(map(same, anchor)), collective), collective)
 
 
 def reference_to(source: str | os.PathLike[str], folder: Path) -> str:

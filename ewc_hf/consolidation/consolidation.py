@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-
 from ..engines import divided, is_sharded, local_part, num_processes, part_of, sharded_like
 from ..storage import Tensors, fingerprint
-from ..version import __version__
+from ..version import versions
 from .saving import save
 from .stored import FORMAT_VERSION, StoredConsolidation, require_same_shapes, require_valid
 
@@ -98,11 +95,7 @@ class Consolidation:
             "importance_fingerprint": fingerprint(importance),
             "anchor": {"source": None, "revision": None, "fingerprint": fingerprint(anchor)},
             "tasks": [task],
-            "versions": {
-                "ewc_hf": __version__,
-                "torch": str(torch.__version__),
-                "transformers": transformers.__version__,
-            },
+            "versions": versions(),
         }
         return cls(importance, anchor, metadata, anchor_is_borrowed)
 

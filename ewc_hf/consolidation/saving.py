@@ -10,7 +10,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from ..engines import all_agree, process_index
+from ..engines import agreed, all_agree, process_index
 from ..storage import (
     StoredTensors,
     Tensors,
@@ -42,7 +42,7 @@ def save(
         folder: made where it is missing.
         importance: Omega by parameter name.
         anchor: `w*` by the same names.
-        metadata: but for the anchor's source, revision and fingerprint.
+        metadata: but for where the anchor is stored.
         anchor_source: a checkpoint that holds the anchor; None is the folder's own, if it does.
         anchor_revision: the revision of a Hub id.
         max_shard_size: bytes, or a string like "5GB".
@@ -60,35 +60,56 @@ def save(
             f"expected a checkpoint that holds the anchor, got '{anchor_source}' with other weights or names; "
             "leave `anchor_source` out to store the anchor itself"
         )
-    if checkpoint is None:
-        source, digest = ANCHOR, fingerprint(anchor)
-    else:
-        digest = checked_fingerprint(checkpoint, "anchor", collective)
-    writes = process_index() == 0
+    source = ANCHOR if checkpoint is None else source
+    fingerprints = _fingerprints_of(anchor, checkpoint, metadata["anchor"], collective)
+    reference = {"source": source, "revision": anchor_revision, **fingerprints}
+    content = {**metadata, "anchor": reference}
+    if process_index() == 0 or collective:
+        agreed(lambda: _write(folder, importance, anchor, content, max_shard_size, collective), collective)
+
+
+def _write(
+    folder: Path,
+    importance: Tensors,
+    anchor: Tensors,
+    metadata: Mapping[str, Any],
+    max_shard_size: int | str,
+    collective: bool,
+) -> None:
+    """Write all files, or take part in reading the tensors where another process writes."""
+    writes, stores_anchor = process_index() == 0, metadata["anchor"]["source"] == ANCHOR
+    with ExitStack() as stack:
+        config = stack.enter_context(replaced(folder / CONFIG_NAME)) if writes else None
+        write_shards(stack, folder, IMPORTANCE, importance, max_shard_size, collective)
+        if stores_anchor:
+            write_shards(stack, folder, ANCHOR, anchor, max_shard_size, collective)
+        if config is not None:
+            write_json(config, metadata)
     if writes:
-        folder.mkdir(parents=True, exist_ok=True)
-    if writes or collective:
-        with ExitStack() as stack:
-            config = stack.enter_context(replaced(folder / CONFIG_NAME)) if writes else None
-            write_shards(stack, folder, IMPORTANCE, importance, max_shard_size)
-            if checkpoint is None:
-                write_shards(stack, folder, ANCHOR, anchor, max_shard_size)
-            if config is not None:
-                reference = {"source": source, "revision": anchor_revision, "fingerprint": digest}
-                write_json(config, {**metadata, "anchor": reference})
-    if writes:
-        if checkpoint is not None:
+        if not stores_anchor:
             index_path(folder, ANCHOR).unlink(missing_ok=True)
         remove_stale_shards(folder, IMPORTANCE)
         remove_stale_shards(folder, ANCHOR)
-    if collective:
-        dist.barrier()
+
+
+def _fingerprints_of(
+    anchor: Tensors, checkpoint: StoredTensors | None, recorded: Mapping[str, Any], collective: bool
+) -> dict[str, str]:
+    """Return the anchor's fingerprint, the same however often it is saved, and the stored one where it differs.
+
+    A checkpoint may hold the weights in another precision than that in which their importance was estimated.
+    """
+    stored = fingerprint(anchor) if checkpoint is None else checked_fingerprint(checkpoint, "anchor", collective)
+    known = (recorded["fingerprint"], recorded.get("stored_fingerprint"))
+    in_memory = stored if checkpoint is None or stored in known else fingerprint(anchor)
+    lasting = recorded["fingerprint"] if in_memory in known else in_memory  # else the anchor is another one by now
+    return {"fingerprint": lasting} if stored == lasting else {"fingerprint": lasting, "stored_fingerprint": stored}
 
 
 def _holder_of(
     anchor: Tensors, folder: Path, source: str, revision: str | None, collective: bool
 ) -> StoredTensors | None:
     """Return the checkpoint's tensors if they are the anchor, as every process sees it."""
-    found = find_in_checkpoint(folder, source, revision, list(anchor))
+    found = agreed(lambda: find_in_checkpoint(folder, source, revision, list(anchor)), collective)
     everywhere = all_agree(found is not None, collective)
     return found if found is not None and everywhere and same_weights(found, anchor) else None

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engines import Rows, divided, row_blocks
+from ..engines import Rows, agreed, divided, require_same, row_blocks
 from ..storage import StoredTensors, digest, fingerprint_of, local_folder, open_shards, read_json, verify_shards
 from .anchor import HERE, find_in_checkpoint
 
@@ -51,24 +51,15 @@ class StoredConsolidation:
                 folder, names or shapes of importance and anchor differ, the anchor's fingerprint is not the one
                 recorded, or a number is NaN, infinite or, in the importance, negative.
         """
-        folder = local_folder(source, revision, ["ewc_*", "model*.safetensors", "model.safetensors.index.json"])
-        metadata = _read_metadata(folder / CONFIG_NAME)
+        folder, metadata = agreed(lambda: _found(source, revision), collective)
+        require_same(metadata, f"content of {CONFIG_NAME}", collective)
         recorded = metadata["anchor"]
-        verify_shards(folder, IMPORTANCE, collective)
-        importance = open_shards(folder, IMPORTANCE)
-        if recorded["source"] == ANCHOR:
-            verify_shards(folder, ANCHOR, collective)
-            anchor: StoredTensors | None = open_shards(folder, ANCHOR)
-        else:
-            anchor = find_in_checkpoint(folder, recorded["source"], recorded.get("revision"), list(importance))
-        if anchor is not None:
-            require_same_shapes(importance, anchor, "importance", "anchor")
-        if anchor is None or checked_fingerprint(anchor, "anchor", collective) != recorded["fingerprint"]:
-            raise ValueError(
-                f"expected the anchor with fingerprint {recorded['fingerprint']} in '{recorded['source']}' (seen from "
-                f"'{folder}'), got other weights; put the checkpoint back that the importance was estimated on, or "
-                "estimate it again"
-            )
+        for stem in (IMPORTANCE, ANCHOR) if recorded["source"] == ANCHOR else (IMPORTANCE,):
+            verify_shards(folder, stem, collective)
+        importance, anchor = agreed(lambda: _opened(folder, recorded), collective)
+        stored_fingerprint = recorded.get("stored_fingerprint", recorded["fingerprint"])
+        if checked_fingerprint(anchor, "anchor", collective) != stored_fingerprint:
+            raise _not_the_anchor(folder, recorded)
         if checked_fingerprint(importance, "importance", collective) != metadata["importance_fingerprint"]:
             raise ValueError(
                 f"expected the importance of fingerprint {metadata['importance_fingerprint']} in '{folder}', "
@@ -77,6 +68,33 @@ class StoredConsolidation:
         if recorded["source"] in (HERE, ANCHOR):
             metadata["anchor"] = {**recorded, "source": str(source), "revision": revision}
         return cls(importance, anchor, metadata)
+
+
+def _found(source: str | os.PathLike[str], revision: str | None) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a consolidation and its metadata."""
+    folder = local_folder(source, revision, ["ewc_*", "model*.safetensors", "model.safetensors.index.json"])
+    return folder, _read_metadata(folder / CONFIG_NAME)
+
+
+def _opened(folder: Path, recorded: Mapping[str, Any]) -> tuple[StoredTensors, StoredTensors]:
+    """Return importance and anchor, of the same names and shapes; neither is read."""
+    importance = open_shards(folder, IMPORTANCE)
+    if recorded["source"] == ANCHOR:
+        anchor: StoredTensors | None = open_shards(folder, ANCHOR)
+    else:
+        anchor = find_in_checkpoint(folder, recorded["source"], recorded.get("revision"), list(importance))
+    if anchor is None:
+        raise _not_the_anchor(folder, recorded)
+    require_same_shapes(importance, anchor, "importance", "anchor")
+    return importance, anchor
+
+
+def _not_the_anchor(folder: Path, recorded: Mapping[str, Any]) -> ValueError:
+    return ValueError(
+        f"expected the anchor with fingerprint {recorded.get('stored_fingerprint', recorded['fingerprint'])} in "
+        f"'{recorded['source']}' (seen from '{folder}'), got other weights; put the checkpoint back that the "
+        "importance was estimated on, or estimate it again"
+    )
 
 
 def checked_fingerprint(tensors: StoredTensors, kind: str, collective: bool) -> str:

@@ -85,7 +85,6 @@ def batches(
     collator: Collator | None,
     model: nn.Module,
     seed: int = 0,
-    first: int = 0,
 ) -> Iterator[Batch]:
     """Yield batches on the model's device, whose labels are each at the position that predicts it.
 
@@ -97,7 +96,6 @@ def batches(
         collator: makes a batch with `labels` of a list of examples; None pads as `pad_examples` does.
         model: what the batches are for.
         seed: of torch's random numbers while the collator works, so that every process gets the same batch.
-        first: the example to begin with.
 
     Raises:
         ValueError: `batch_size` is not positive, a batch has no `labels` or not one row an example, a sequence is
@@ -110,7 +108,7 @@ def batches(
     device = device_of(next(model.parameters()))
     mask_of_labels = "decoder_attention_mask" if is_encoder_decoder(model) else "attention_mask"
     shifts: bool | None = None
-    for start in range(first, len(examples), batch_size):
+    for start in range(0, len(examples), batch_size):
         chosen = examples[start : start + batch_size]
         inputs, lengths = pad_with_lengths(chosen, model) if collator is None else ({}, {})
         if collator is not None:

@@ -16,16 +16,42 @@ from .parameters import (
     whole_shape,
 )
 from .placement import place
-from .processes import add_up, all_agree, all_reduce, divided, launched, num_processes, process_index, united
-from .sharding import Rows, Sharding, device_of, is_sharded, local_part, part_of, replicas_of, row_blocks, sharded_like
+from .processes import (
+    add_up,
+    agreed,
+    all_agree,
+    all_reduce,
+    divided,
+    launched,
+    num_processes,
+    process_index,
+    require_same,
+    united,
+)
+from .sharding import (
+    Cut,
+    Part,
+    Rows,
+    Sharding,
+    device_of,
+    is_sharded,
+    local_part,
+    part_of,
+    replicas_of,
+    row_blocks,
+    sharded_like,
+)
 
 __all__ = [
+    "Cut",
     "LocalParameter",
     "LocalParameters",
+    "Part",
     "Rows",
     "Sharding",
     "SteppedParameters",
     "add_up",
+    "agreed",
     "all_agree",
     "all_reduce",
     "are_sharded",
@@ -46,6 +72,7 @@ __all__ = [
     "process_index",
     "replicas_of",
     "require_engine",
+    "require_same",
     "reset_peak_memory",
     "row_blocks",
     "sharded_like",

@@ -31,6 +31,26 @@ def process_index() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def agreed(work: Callable[[], _Result], collective: bool = True) -> _Result:
+    """Return the result of this process's own work, once it has succeeded in every process.
+
+    Args:
+        work: may itself be collective where each of its exchanges fails in all processes or in none.
+        collective: whether all processes call this; else nothing is exchanged.
+
+    Raises:
+        Exception: what was raised here. Where only others failed, a `ValueError` with their words if theirs was one,
+            else a `RuntimeError` that names the process and its error.
+    """
+    error: Exception | None = None
+    try:
+        result = work()
+    except Exception as caught:
+        error = caught
+    _exchanged(None, collective, error)
+    return result
+
+
 def divided(items: Sequence[_Item], work: Callable[[_Item], _Result], collective: bool) -> list[_Result]:
     """Return the result of work on each item.
 
@@ -40,25 +60,60 @@ def divided(items: Sequence[_Item], work: Callable[[_Item], _Result], collective
         collective: whether all processes call this, share the work, and get all results; else each does all of it.
 
     Raises:
-        ValueError: one was raised in some process; it is raised in each that works along.
+        ValueError: the processes have different items.
+        Exception: work failed in some process, as `agreed` raises it in each.
     """
     size, index = (num_processes(), process_index()) if collective else (1, 0)
     results: dict[int, _Result] = {}
-    problem: str | None = None
+    error: Exception | None = None
     try:
         for position in range(index, len(items), size):
             results[position] = work(items[position])
-    except ValueError as error:
-        problem = str(error)
-    everybody: list[Any] = [(results, problem)]
-    if size > 1:
-        everybody = [None] * size
-        dist.all_gather_object(everybody, (results, problem))
-    for _, found in everybody:
-        if found is not None:
-            raise ValueError(found)
-    merged = {position: result for share, _ in everybody for position, result in share.items()}
+    except Exception as caught:
+        error = caught
+    everybody = _exchanged((list(items), results), collective, error)
+    _require_equal([theirs for theirs, _ in everybody], "files and names")
+    merged = {position: result for _, share in everybody for position, result in share.items()}
     return [merged[position] for position in range(len(items))]
+
+
+def require_same(value: Any, what: str, collective: bool = True) -> None:
+    """Check that a value, which can be pickled, is the same in every process.
+
+    Args:
+        value: of this process.
+        what: it is, for the message.
+        collective: whether all processes call this.
+
+    Raises:
+        ValueError: it is not; in every process.
+    """
+    _require_equal(_exchanged(value, collective), what)
+
+
+def _require_equal(values: list[Any], what: str) -> None:
+    different = [index for index, value in enumerate(values) if value != values[0]]
+    if different:
+        raise ValueError(
+            f"expected the same {what} in every process, got others in process {different[0]} than in process 0; "
+            "let all of them see the same folders"
+        )
+
+
+def _exchanged(content: Any, collective: bool, error: Exception | None = None) -> list[Any]:
+    """Return the content of every process, or raise in all where one of them has an error."""
+    told: list[Any] = [(content, None)]
+    if collective and num_processes() > 1:
+        told = [None] * num_processes()
+        problem = None if error is None else (isinstance(error, ValueError), type(error).__name__, str(error))
+        dist.all_gather_object(told, (None if problem else content, problem))
+    if error is not None:
+        raise error
+    for index, (_, problem) in enumerate(told):
+        if problem is not None:
+            is_value_error, kind, words = problem
+            raise ValueError(words) if is_value_error else RuntimeError(f"process {index} failed: {kind}: {words}")
+    return [content for content, _ in told]
 
 
 def sum_over(group: dist.ProcessGroup, value: float) -> float:
@@ -85,17 +140,9 @@ def add_up(*arrays: np.ndarray) -> None:
 
 def all_agree(opinion: bool, collective: bool) -> bool:
     """Tell whether every process says yes; alone, this one."""
-    if not collective:
-        return opinion
-    opinions: list[bool] = [False] * num_processes()
-    dist.all_gather_object(opinions, opinion)
-    return all(opinions)
+    return all(_exchanged(opinion, collective))
 
 
 def united(names: Set[str], collective: bool) -> Set[str]:
     """Return the names that any process gives; alone, this one's."""
-    if not collective:
-        return names
-    everybody: list[Set[str]] = [set()] * num_processes()
-    dist.all_gather_object(everybody, names)
-    return set().union(*everybody)
+    return set().union(*_exchanged(names, collective))

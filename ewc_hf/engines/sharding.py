@@ -46,12 +46,15 @@ class Part:
     start: int
     shape: torch.Size
 
-    def of(self, whole: Rows) -> Tensor:
-        """Cut this part out of a whole tensor, or return the local part of one that is sharded alike.
+    def of(self, whole: Rows | Cut) -> Tensor:
+        """Cut this part out of a whole tensor, or return the local part of one that is sharded or was cut alike.
 
         Raises:
             ValueError: the tensor is sharded in another way.
         """
+        if isinstance(whole, Cut):
+            assert whole.part == self, "an engine cuts a parameter as it did before"
+            return whole.local
         if isinstance(whole, DTensor):
             if part_of(whole) != self:
                 raise ValueError(
@@ -66,6 +69,21 @@ class Part:
         rows = slice(first, -(-end // row)) if whole.shape else ...
         elements = whole[rows].reshape(-1)
         return elements[self.start - first * row : end - first * row].view(self.shape)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A process's part of a tensor of which it does not hold the rest.
+
+    Attributes:
+        shape: of the whole tensor.
+        part: where in it the numbers are.
+        local: the numbers, in the part's shape.
+    """
+
+    shape: torch.Size
+    part: Part
+    local: Tensor
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 from ..consolidation import Consolidation
 from ..data import IGNORED, Collator, Example, batches, sample_examples
 from ..engines import (
-    device_of,
     evaluating,
     in_full_precision,
     num_processes,
@@ -80,7 +79,8 @@ def estimate_importance(
         seed: of the sample of examples and of sampled labels.
         progress: show a progress bar.
         resume_file: where the unfinished estimate is written about once a minute. Where the file exists, the estimate
-            goes on from there, to the same bits; it is removed when all is done. In one process only.
+            goes on from there, to the same bits; it is removed when all is done. The batches that it holds are
+            collated again, to check that they are the same. In one process only.
 
     Returns:
         The importance by parameter name, the model's weights as anchor, and metadata.
@@ -89,7 +89,8 @@ def estimate_importance(
         ValueError: unknown method or label source, an empty dataset, one without a label token, a batch without inputs
             or `labels`, a token or label past the model's, a model whose own loss is not the labels' mean negative
             log-likelihood, no trainable parameter, an estimate that is not finite, a layer whose signal is not known,
-            a `resume_file` of another estimate or in several processes, or a model sharded by ZeRO-3.
+            a `resume_file` of another estimate, collator or version or in several processes, or a model sharded by
+            ZeRO-3.
     """
     method, label_source, output = Method(method), LabelSource(labels), MASOutput(mas_output)
     model = unwrap(model)
@@ -118,21 +119,19 @@ def estimate_importance(
         )
     identity = {"method": method.value, **details, "unit": unit, "seed": seed, "batch_size": batch_size}
     unfinished = UnfinishedEstimate(resume_file, estimator, model.state_dict(), examples, identity)
-    device = device_of(next(iter(parameters.values())))
     silent = not progress or process_index() > 0
     with (
         evaluating(model),
         in_full_precision(model),
         without_cache(model),
         torch.set_grad_enabled(method is not Method.SIGNAL),
-        torch.autocast(device.type, enabled=False),
         tqdm(total=len(examples), desc=f"importance ({method.value})", unit="example", disable=silent) as bar,
     ):
-        bar.update(unfinished.num_examples)
         start, first_token = time.perf_counter(), unfinished.num_tokens
         global_batch_size = batch_size * num_processes()
-        for batch in batches(examples, global_batch_size, data_collator, model, seed, unfinished.num_examples):
-            unfinished.advance(len(batch), estimator.add(batch))
+        for batch in batches(examples, global_batch_size, data_collator, model, seed):
+            if not unfinished.replay(batch):
+                unfinished.advance(batch, estimator.add(batch))
             bar.update(len(batch))
             tokens_a_second = (unfinished.num_tokens - first_token) / (time.perf_counter() - start)
             bar.set_postfix_str(f"{tokens_a_second:,.0f} tokens/s")

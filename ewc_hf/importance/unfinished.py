@@ -14,10 +14,13 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..data import Example
+from ..data import Batch, Example
 from ..storage import fingerprint, open_safetensors, replaced
+from ..version import versions
 from .estimator import Estimator
 
+_CONTENTS = ("model", "examples")
+"""What the file tells by a hash only."""
 _SECONDS_BETWEEN_SAVES = 60.0
 _SHARE_OF_TIME = 0.05
 """Saving takes no more of the time than this."""
@@ -38,7 +41,7 @@ class UnfinishedEstimate:
         num_tokens: label tokens among them.
 
     Raises:
-        ValueError: the file is of another model, sample or options, or holds no unfinished estimate.
+        ValueError: the file is of another model, sample, options or versions, or holds no unfinished estimate.
     """
 
     def __init__(
@@ -50,17 +53,39 @@ class UnfinishedEstimate:
         options: Mapping[str, Any],
     ) -> None:
         self.num_examples = self.num_tokens = 0
+        self._batches = self._replayed = ""
+        self._num_to_replay = 0
         self._path, self._estimator = None if path is None else Path(path), estimator
         self._next_save = time.monotonic() + _SECONDS_BETWEEN_SAVES
         if self._path is not None:
-            self._identity = {**options, "model": fingerprint(weights), "examples": _content_hash(examples)}
+            contents = dict(zip(_CONTENTS, (fingerprint(weights), _content_hash(examples)), strict=True))
+            self._identity = {**options, **contents, **{f"{name} version": v for name, v in versions().items()}}
             if self._path.exists():
                 self._read(self._path)
 
-    def advance(self, num_examples: int, num_tokens: int) -> None:
+    def replay(self, batch: Batch) -> bool:
+        """Tell whether the file's sums hold a batch already; all batches are to be asked for, in their order.
+
+        Raises:
+            ValueError: the last one that they hold was reached, and the collator does not make them as it did.
+        """
+        if self._num_to_replay == 0:
+            return False
+        self._num_to_replay -= len(batch)
+        self._replayed = _chained(self._replayed, batch)
+        if self._num_to_replay == 0 and self._replayed != self._batches:
+            raise ValueError(
+                f"expected batches as in the unfinished estimate in '{self._path}', got others of the same "
+                f"{self.num_examples} examples; use the same collator, or remove the file to begin anew"
+            )
+        return True
+
+    def advance(self, batch: Batch, num_tokens: int) -> None:
         """Count a batch that was added; now and then, write the file."""
-        self.num_examples += num_examples
+        self.num_examples += len(batch)
         self.num_tokens += num_tokens
+        if self._path is not None:
+            self._batches = _chained(self._batches, batch)
         if self._path is not None and time.monotonic() >= self._next_save:
             start = time.monotonic()
             self._write(self._path)
@@ -74,7 +99,7 @@ class UnfinishedEstimate:
 
     def _write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        progress = {"num_examples": self.num_examples, "num_tokens": self.num_tokens}
+        progress = {"num_examples": self.num_examples, "num_tokens": self.num_tokens, "batches": self._batches}
         content = {"identity": self._identity, "progress": progress, "decisions": self._estimator.decisions}
         with replaced(path) as temporary:
             tensors = {name: tensor.cpu().contiguous() for name, tensor in self._estimator.accumulators.items()}
@@ -95,15 +120,31 @@ class UnfinishedEstimate:
             content = {key: json.loads(value) for key, value in stored.items()}
             recorded = content["identity"]
             if recorded != self._identity:
-                different = sorted(k for k in self._identity if recorded.get(k) != self._identity[k])
                 raise ValueError(
                     f"expected the same estimate as the unfinished one in '{path}', got another "
-                    f"{', '.join(different)}; repeat its options, or remove the file to begin anew"
+                    f"{_differences(self._identity, recorded)}; repeat its options with the same versions, or remove "
+                    "the file to begin anew"
                 )
             for name, accumulator in self._estimator.accumulators.items():
                 accumulator.copy_(file.get_tensor(name))
         self._estimator.decisions = content["decisions"]
-        self.num_examples, self.num_tokens = content["progress"]["num_examples"], content["progress"]["num_tokens"]
+        progress = content["progress"]
+        self.num_examples, self.num_tokens = progress["num_examples"], progress["num_tokens"]
+        self._batches, self._num_to_replay = progress["batches"], progress["num_examples"]
+
+
+def _differences(identity: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
+    """Return what differs from the record, with the values where a person can read them."""
+    different = [key for key in sorted(identity) if recorded.get(key) != identity[key]]
+    return ", ".join(
+        key if key in _CONTENTS else f"{key} ({identity[key]}, there {recorded.get(key)})" for key in different
+    )
+
+
+def _chained(before: str, batch: Batch) -> str:
+    """Return what tells batches up to this one from others, as a collator made them, given that of those before it."""
+    digest = fingerprint({**batch.inputs, "labels of the batch": batch.labels})
+    return hashlib.sha256(f"{before} {digest}\n".encode()).hexdigest()
 
 
 def _content_hash(examples: Sequence[Example]) -> str:

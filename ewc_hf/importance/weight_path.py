@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engines import LocalParameters, displacement, in_chunks
+from ..engines import LocalParameters, agreed, displacement, in_chunks
 from ..storage import Tensors, index_path, open_shards, verify_shards, write_shards
 
 _STEM = "ewc_synaptic"
@@ -53,29 +53,31 @@ class WeightPath:
         self.hook = parameters.optimizer.register_step_pre_hook(self._before_step)
 
     def write(self, folder: Path) -> None:
-        """Save start, sums and the number of steps as safetensors shards."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Save start, sums and the number of steps as safetensors shards; every process has to call this."""
         tensors = {_NUM_STEPS: torch.tensor(float(self.num_steps), dtype=torch.float64)}
         for kind, parts in self._state().items():
             tensors |= {f"{kind}.{name}": tensor for name, tensor in self._parameters.like_parameters(parts).items()}
-        with ExitStack() as stack:
-            write_shards(stack, folder, _STEM, tensors, max_shard_size="5GB")
+
+        def write() -> None:
+            with ExitStack() as stack:
+                write_shards(stack, folder, _STEM, tensors, max_shard_size="5GB", collective=True)
+
+        agreed(write)
 
     def read(self, folder: Path) -> None:
-        """Go on from what `write` saved, in whatever number of processes.
+        """Go on from what `write` saved, in whatever number of processes; every one has to call this.
 
         Raises:
             ValueError: it is not there, is damaged, or is of another model.
         """
-        if not (folder / STATE_NAME).is_file():
-            raise ValueError(
-                f"expected the sums of Synaptic Intelligence in '{folder}', got none; resume from a checkpoint of a "
-                "run that accrued it, or train without"
-            )
+        agreed(lambda: _require_sums(folder))
         verify_shards(folder, _STEM, collective=True)
+        agreed(lambda: self._copy_from(folder))
+
+    def _copy_from(self, folder: Path) -> None:
         stored = open_shards(folder, _STEM)
+        shapes = self._parameters.shapes()
         for kind, parts in self._state().items():
-            shapes = self._parameters.shapes()
             for p in self._parameters:
                 saved = stored.get(f"{kind}.{p.name}")
                 if saved is None or saved.shape != shapes[p.name]:
@@ -132,6 +134,14 @@ class WeightPath:
     def weights(self) -> dict[str, Tensor]:
         """Return the model's own weights by name."""
         return self._parameters.like_parameters({p.name: p.weight for p in self._parameters})
+
+
+def _require_sums(folder: Path) -> None:
+    if not (folder / STATE_NAME).is_file():
+        raise ValueError(
+            f"expected the sums of Synaptic Intelligence in '{folder}', got none; resume from a checkpoint of a "
+            "run that accrued it, or train without"
+        )
 
 
 def _changes_gradients(group: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from .coupling import CoupledPenalty, Coupling
 from .diagonal import Diagonal
+from .held import HeldConsolidation, Remembered
 from .protected import require_all_coupled, require_matching_model
 from .record import PenaltyRecord, penalty_record, recorded_penalty, require_same_penalty
 
@@ -9,7 +10,9 @@ __all__ = [
     "CoupledPenalty",
     "Coupling",
     "Diagonal",
+    "HeldConsolidation",
     "PenaltyRecord",
+    "Remembered",
     "penalty_record",
     "recorded_penalty",
     "require_all_coupled",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from ..consolidation import Consolidation, StoredConsolidation
-from ..engines import SteppedParameters
+from ..engines import Cut, Part, SteppedParameters
+from .held import HeldConsolidation, Remembered
 from .kernels import add_penalty_gradient, penalty_value, proximal_step
 from .quadratic import Lent
 from .step_size import step_size
@@ -36,7 +37,7 @@ class Diagonal:
 
     def __init__(
         self,
-        consolidation: Consolidation | StoredConsolidation,
+        consolidation: Remembered,
         parameters: SteppedParameters,
         bfloat16: bool = False,
         offload: bool = False,
@@ -45,10 +46,13 @@ class Diagonal:
         self.names = parameters.names & consolidation.importance.keys()
         self.importance: dict[str, Tensor] = {}
         self.anchor: dict[str, Tensor] = {}
-        self._fused = fused
+        self._fused, self._is_rounded = fused, bfloat16
+        self._shapes = {name: consolidation.importance[name].shape for name in self.names}
+        self._parts: dict[str, Part] = {}
         for parameter in parameters:
             if parameter.name in self.names:
                 weight = parameter.weight
+                self._parts[parameter.name] = parameter.part
                 importance = parameter.part.of(consolidation.importance[parameter.name])
                 anchor = parameter.part.of(consolidation.anchor[parameter.name])
                 if anchor.dtype.itemsize >= weight.dtype.itemsize:
@@ -66,6 +70,18 @@ class Diagonal:
                         f"The weights are {weight.dtype}: pulls below their precision round away. "
                         "Keep them in float32 and train with bf16=True for the full effect."
                     )
+
+    def held(self, metadata: dict[str, Any]) -> HeldConsolidation:
+        """Return all that this process holds, without a copy, as a consolidation with this metadata."""
+        elsewhere, nothing = Part(0, torch.Size((0,))), torch.empty(0)
+
+        def cuts(tensors: dict[str, Tensor]) -> dict[str, Cut]:
+            return {
+                name: Cut(shape, self._parts.get(name, elsewhere), tensors.get(name, nothing))
+                for name, shape in self._shapes.items()
+            }
+
+        return HeldConsolidation(cuts(self.importance), cuts(self.anchor), metadata, self._is_rounded)
 
     def values(self, lent: Lent, ewc_lambda: float, alphas: Sequence[float]) -> dict[str, Tensor]:
         """Return `lambda/2 sum Omega / (1 + alpha lambda Omega) (w - w*)^2` of each parameter."""
@@ -91,6 +107,8 @@ class Diagonal:
 
 
 def _placed(tensor: Tensor, device: torch.device, pinned: bool) -> Tensor:
-    """Move a tensor; what a GPU reads from the host's memory is pinned, so that reading it does not wait."""
+    """Move a tensor and not what it was cut from; what a GPU reads from the host is pinned, so as not to wait."""
     tensor = tensor.to(device)
+    if tensor.untyped_storage().nbytes() > tensor.nbytes:
+        tensor = tensor.clone()
     return tensor.pin_memory() if pinned else tensor

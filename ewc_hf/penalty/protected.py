@@ -7,20 +7,18 @@ from collections.abc import Set
 from torch import nn
 from transformers.utils import logging
 
-from ..consolidation import Consolidation, StoredConsolidation
 from ..engines import named_parameters, trainable_parameters, whole_shape
+from .held import Remembered
 
 logger = logging.get_logger(__name__)
 
 
-def protected_parameters(
-    consolidation: Consolidation | StoredConsolidation, model: nn.Module
-) -> dict[str, nn.Parameter]:
+def protected_parameters(consolidation: Remembered, model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters of a model that a consolidation tells of, frozen ones too, by canonical name."""
     return {name: p for name, p in named_parameters(model).items() if name in consolidation.importance}
 
 
-def require_matching_model(consolidation: Consolidation | StoredConsolidation, model: nn.Module) -> frozenset[str]:
+def require_matching_model(consolidation: Remembered, model: nn.Module) -> frozenset[str]:
     """Check that a consolidation protects weights that the model trains; warn of what it does not.
 
     Returns:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import split_state_dict_into_shards_factory
 from torch import Tensor
 
-from ..engines import divided, process_index
+from ..engines import agreed, divided, process_index
 from .files import read_json, replaced, write_json
 from .tensor_file import StoredTensor, open_safetensors, sha256, write_tensor_file
 
@@ -27,18 +29,24 @@ def index_path(folder: Path, stem: str) -> Path:
 
 
 def write_shards(
-    stack: ExitStack, folder: Path, stem: str, tensors: Mapping[str, Tensor], max_shard_size: int | str
+    stack: ExitStack,
+    folder: Path,
+    stem: str,
+    tensors: Mapping[str, Tensor],
+    max_shard_size: int | str,
+    collective: bool = False,
 ) -> None:
     """Write shards and their index under temporary names, which `stack` renames when it closes without an error.
 
-    Where several processes share the tensors, each has to call this; the first one writes.
+    The first process writes, and where it fails, all that call this do.
 
     Args:
         stack: renames in reverse order of entry: the shards first, then their index.
-        folder: where the files go; it exists.
+        folder: where the files go; made where it is missing.
         stem: what the file names begin with.
         tensors: by name; their order is kept.
         max_shard_size: bytes, or a string like "5GB".
+        collective: whether all processes call this, as they have to where they share the tensors.
     """
     plan = split_state_dict_into_shards_factory(
         dict(tensors),
@@ -47,16 +55,27 @@ def write_shards(
         max_shard_size=max_shard_size,
     )
     writes = process_index() == 0
+
+    def make_folder() -> None:
+        if writes:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    agreed(make_folder, collective)
     index = stack.enter_context(replaced(index_path(folder, stem))) if writes else None
     digests: dict[str, str] = {}
     file_of: dict[str, str] = {}
     for filename, names in plan.filename_to_tensors.items():
         path = stack.enter_context(replaced(folder / filename)) if writes else None
-        digests[filename] = write_tensor_file(path, {name: tensors[name] for name in names})
+        chosen = {name: tensors[name] for name in names}
+        digests[filename] = agreed(partial(write_tensor_file, path, chosen), collective)
         file_of |= dict.fromkeys(names, filename)
-    if index is not None:
-        weight_map = {name: file_of[name] for name in tensors}
-        write_json(index, {"metadata": {**plan.metadata, "sha256": digests}, "weight_map": weight_map})
+
+    def write_index() -> None:
+        if index is not None:
+            weight_map = {name: file_of[name] for name in tensors}
+            write_json(index, {"metadata": {**plan.metadata, "sha256": digests}, "weight_map": weight_map})
+
+    agreed(write_index, collective)
 
 
 def remove_stale_shards(folder: Path, stem: str) -> None:
@@ -90,22 +109,27 @@ def verify_shards(folder: Path, stem: str, collective: bool = False) -> None:
         ValueError: the index is missing or malformed, names a path outside its folder or has no checksums, or a shard
             is missing or has another.
     """
-    index = index_path(folder, stem)
-    filenames = list(dict.fromkeys(_read_weight_map(index).values()))
-    try:
-        digests = dict(read_json(index)["metadata"]["sha256"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"expected 'metadata.sha256' in '{index}', got none; save it again") from error
+
+    def recorded() -> dict[str, Any]:
+        index = index_path(folder, stem)
+        filenames = dict.fromkeys(_read_weight_map(index).values())
+        try:
+            digests = dict(read_json(index)["metadata"]["sha256"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"expected 'metadata.sha256' in '{index}', got none; save it again") from error
+        return {filename: digests.get(filename) for filename in filenames}
+
+    digests = agreed(recorded, collective)
 
     def check(filename: str) -> None:
         path = folder / filename
-        if (found := sha256(path)) != digests.get(filename):
+        if (found := sha256(path)) != digests[filename]:
             raise ValueError(
-                f"expected SHA-256 {digests.get(filename)} of '{path}', got {found}; the shard was truncated "
+                f"expected SHA-256 {digests[filename]} of '{path}', got {found}; the shard was truncated "
                 "or changed since it was saved: copy or estimate it again"
             )
 
-    divided(filenames, check, collective)
+    divided(list(digests), check, collective)
 
 
 def open_checkpoint(folder: Path, names: list[str]) -> StoredTensors | None:

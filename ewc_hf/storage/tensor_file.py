@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -74,21 +74,19 @@ def write_tensor_file(path: Path | None, tensors: Mapping[str, Tensor]) -> str:
         }  # fmt: skip
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    read = [name for name in names if path is not None or is_sharded(tensors[name])]
+    blocks = (block for name in read for block in row_blocks(tensors[name]))
     sha = hashlib.sha256()
-    with ExitStack() as stack:
-        file = None if path is None else stack.enter_context(path.open("wb"))
-
-        def write(data: bytes | memoryview) -> None:
-            if file is not None:
-                file.write(data)
-                sha.update(data)
-
-        write(len(text).to_bytes(8, "little"))
-        write(text)
-        for name in names:
-            if file is not None or is_sharded(tensors[name]):
-                for block in row_blocks(tensors[name]):
-                    write(bytes_of(block))
+    try:
+        if path is not None:
+            with path.open("wb") as file:
+                head: list[bytes | memoryview] = [len(text).to_bytes(8, "little"), text]
+                for data in chain(head, map(bytes_of, blocks)):
+                    file.write(data)
+                    sha.update(data)
+    finally:
+        for _ in blocks:  # the other processes wait until each block of a sharded tensor is taken, also after an error
+            pass
     return sha.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""An interrupted estimate goes on to the same bits, and an unfinished file is never taken for another's."""
+"""An interrupted estimate goes on to the same bits, and no other file is taken for an unfinished one."""
 
 import json
 import os
@@ -13,15 +13,13 @@ import pytest
 import torch
 from architectures import MLP, ConvNet, causal_model, perturbed
 from conftest import gpt2
+from interrupted_estimates import TOKENS, Collator, Interrupt, estimate, interrupted
 from safetensors import safe_open
 from safetensors.torch import save_file
 from strange_models import Strange
 
-from ewc_hf import estimate_importance
-from ewc_hf.data import pad_examples
 from ewc_hf.importance import unfinished
 
-TOKENS = [{"input_ids": [(7 * n + 3 * t) % 38 + 2 for t in range(5 + n % 3)]} for n in range(11)]
 IMAGES = [{"images": np.sin(np.arange(144.0) * (n + 1)).reshape(1, 12, 12), "label": n % 5} for n in range(11)]
 
 MODELS = {
@@ -49,50 +47,35 @@ CASES = [
 ]
 
 
-class Interrupt(Exception):
-    pass
-
-
-class Collator:
-    """The default one; counts the examples that it was given and fails at a batch."""
-
-    def __init__(self, model, fails_at=None):
-        self.model, self.fails_at, self.given = model, fails_at, []
-
-    def __call__(self, examples):
-        self.fails_at = None if self.fails_at is None else self.fails_at - 1
-        if self.fails_at == -1:
-            raise Interrupt
-        self.given.append(len(examples))
-        return pad_examples(examples, self.model)
-
-
-def estimate(model, examples, collator=None, **options):
-    options = {"progress": False, "batch_size": 2, **options}
-    return estimate_importance(model, iter(examples), data_collator=collator, **options)
-
-
-def interrupted(model, examples, path, after=3, **options):
-    with pytest.raises(Interrupt):
-        estimate(model, examples, Collator(model, after), resume_file=path, **options)
-
-
 @pytest.fixture(autouse=True)
 def _always_saves(monkeypatch):
     monkeypatch.setattr(unfinished, "_SECONDS_BETWEEN_SAVES", 0)
     monkeypatch.setattr(unfinished, "_SHARE_OF_TIME", 1e9)
 
 
+@pytest.fixture
+def added(monkeypatch):
+    """How many examples each batch has that is added to the sums, and not only collated again."""
+    sizes, advance = [], unfinished.UnfinishedEstimate.advance
+
+    def count(self, batch, num_tokens):
+        sizes.append(len(batch))
+        advance(self, batch, num_tokens)
+
+    monkeypatch.setattr(unfinished.UnfinishedEstimate, "advance", count)
+    return sizes
+
+
 @pytest.mark.parametrize(("build", "examples", "options"), CASES)
-def test_goes_on_to_the_same_bits(build, examples, options, tmp_path):
+def test_goes_on_to_the_same_bits(build, examples, options, tmp_path, added):
     """Interrupted twice."""
     path, model = tmp_path / "runs" / "unfinished", build()
     whole = estimate(build(), examples, Collator(model), **options)
     interrupted(model, examples, path, after=3, **options)
-    interrupted(model, examples, path, after=2, **options)
-    collator = Collator(model)
-    resumed = estimate(model, examples, collator, resume_file=path, **options)
-    assert sum(collator.given) == len(examples) - 10
+    interrupted(model, examples, path, after=5, **options)
+    added.clear()
+    resumed = estimate(model, examples, Collator(model), resume_file=path, **options)
+    assert sum(added) == len(examples) - 10
     assert resumed.importance.keys() == whole.importance.keys()
     for name, omega in whole.importance.items():
         assert torch.equal(resumed.importance[name], omega), name
@@ -116,7 +99,7 @@ TEXTS = [{**example, "messages": [{"role": "user", "content": str(n)}]} for n, e
 """With a column of another kind, whose place in memory is another in each process."""
 
 
-def test_goes_on_after_a_process_was_killed(tmp_path):
+def test_goes_on_after_a_process_was_killed(tmp_path, added):
     path, here = tmp_path / "unfinished", Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *filter(None, sys.path)])}
     command = [sys.executable, "-c", KILLED, str(path)]
@@ -124,35 +107,9 @@ def test_goes_on_after_a_process_was_killed(tmp_path):
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert os.listdir(tmp_path) == ["unfinished"]
     model = gpt2()
-    collator = Collator(model)
-    resumed = estimate(model, TEXTS, collator, resume_file=path).importance
-    assert sum(collator.given) == len(TEXTS) - 6
+    resumed = estimate(model, TEXTS, Collator(model), resume_file=path).importance
+    assert sum(added) == len(TEXTS) - 6
     assert all(torch.equal(resumed[name], omega) for name, omega in estimate(model, TEXTS).importance.items())
-
-
-OTHERS = {
-    "model": ({"model": lambda: gpt2(tied=False)}, "another model;"),
-    "weights": ({"model": lambda: perturbed(gpt2())}, "another model;"),
-    "examples": ({"examples": TOKENS[::-1]}, "another examples;"),
-    "fewer examples": ({"num_examples": 10}, "another examples;"),
-    "seed": ({"seed": 1}, "another seed;"),
-    "batch size": ({"batch_size": 3}, "another batch_size;"),
-    "labels": ({"labels": "sampled"}, "another labels;"),
-    "method": ({"method": "mas"}, "another method, output, unit;"),
-    "signal": ({"method": "signal"}, "another method, unit;"),
-    "several": ({"seed": 1, "batch_size": 3}, "another batch_size, seed;"),
-}
-
-
-@pytest.mark.parametrize(("other", "message"), [pytest.param(*case, id=name) for name, case in OTHERS.items()])
-def test_the_file_of_another_estimate_is_refused(other, message, tmp_path):
-    path = tmp_path / "unfinished"
-    interrupted(gpt2(), TOKENS, path)
-    before = path.read_bytes()
-    options = {"model": gpt2, "examples": TOKENS, **other}
-    with pytest.raises(ValueError, match=message):
-        estimate(options.pop("model")(), options.pop("examples"), resume_file=path, **options)
-    assert path.read_bytes() == before
 
 
 def truncate(path):
@@ -226,5 +183,5 @@ def test_the_file_tells_how_far_it_is(tmp_path):
     with safe_open(tmp_path / "unfinished", framework="pt") as file:
         content = {key: json.loads(value) for key, value in file.metadata().items()}
     tokens = sum(len(example["input_ids"]) - 1 for example in TOKENS[:6])
-    assert content["progress"] == {"num_examples": 6, "num_tokens": tokens}
+    assert (content["progress"]["num_examples"], content["progress"]["num_tokens"]) == (6, tokens)
     assert content["identity"]["method"] == "fisher"
