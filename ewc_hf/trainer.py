@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
-from transformers.utils import logging
 
 from .config import EWCFields, StateDtype
 from .consolidation import NATS_PER_TOKEN, Consolidation, StoredConsolidation
@@ -32,10 +31,9 @@ from .penalty import (
     require_all_coupled,
     require_matching_model,
     require_same_penalty,
+    resumed_penalty,
 )
 from .resuming import ResumingMixin, states_in
-
-logger = logging.get_logger(__name__)
 
 
 class EWCMixin(ResumingMixin, RetentionMixin):
@@ -169,7 +167,7 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         bfloat16 = options.ewc_state_dtype == StateDtype.BFLOAT16
         ewc_lambda = self._require_penalty_can_act(consolidation)
         if ewc_lambda == 0:
-            self._require_allowed(None)
+            resumed_penalty(self.state, None, options.ewc_allow_change)
             return
         if isinstance(consolidation, HeldConsolidation):
             consolidation.require_precision(bfloat16)
@@ -177,7 +175,7 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         optimizer, coupling = parameters.optimizer, Coupling(options.ewc_coupling)
         given_alpha = options.ewc_alpha if options.ewc_stabilized else 0.0
         given = penalty_record(consolidation.metadata, ewc_lambda, coupling, given_alpha, optimizer)
-        recorded = self._require_allowed(given)
+        recorded = resumed_penalty(self.state, given, options.ewc_allow_change)
         peaks = (recorded or given)["peak_learning_rates"]
         self._record({**given, "peak_learning_rates": peaks})
         alphas = peaks if given_alpha is None else [given_alpha] * len(optimizer.param_groups)
@@ -201,17 +199,6 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         self._penalty, self._step_hook = penalty, optimizer.register_step_post_hook(penalty.pull)
         if (options.ewc_offload or bfloat16) and not isinstance(consolidation, StoredConsolidation):
             self._remembered = diagonal.held(consolidation.metadata)
-
-    def _require_allowed(self, given: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Return the penalty that the checkpoint records, if any, after a change of it was found allowed."""
-        if self.state.global_step == 0:
-            return None
-        recorded = recorded_penalty(self.state.stateful_callbacks)
-        if recorded is not None and not self._ewc.ewc_allow_change:
-            require_same_penalty(recorded, given)
-        if recorded is None and given is not None:
-            logger.warning("The checkpoint was trained without this penalty, which acts from here on")
-        return recorded
 
     def _record(self, penalty: dict[str, Any]) -> None:
         """Let each checkpoint of this run tell its penalty; restoring callbacks may have replaced ours."""

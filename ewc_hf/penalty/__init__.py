@@ -4,7 +4,7 @@ from .coupling import CoupledPenalty, Coupling
 from .diagonal import Diagonal
 from .held import HeldConsolidation, Remembered
 from .protected import require_all_coupled, require_matching_model
-from .record import PenaltyRecord, penalty_record, recorded_penalty, require_same_penalty
+from .record import PenaltyRecord, penalty_record, recorded_penalty, require_same_penalty, resumed_penalty
 
 __all__ = [
     "CoupledPenalty",
@@ -18,4 +18,5 @@ __all__ = [
     "require_all_coupled",
     "require_matching_model",
     "require_same_penalty",
+    "resumed_penalty",
 ]

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_callback import ExportableState
+from transformers.utils import logging
 
 from .coupling import Coupling
+
+logger = logging.get_logger(__name__)
 
 _FIRST_NAME = "ewc"
 """Under which earlier versions kept the fingerprints only."""
@@ -69,6 +72,27 @@ def recorded_penalty(states: Mapping[str, Any]) -> dict[str, Any] | None:
         }
     record = states.get(PenaltyRecord.__name__)
     return None if record is None else record["attributes"]["penalty"]
+
+
+def resumed_penalty(state: TrainerState, given: Mapping[str, Any] | None, allow_change: bool) -> dict[str, Any] | None:
+    """Return the penalty that the checkpoint of a resumed run records; None where there was none, or no checkpoint.
+
+    Args:
+        state: of the run.
+        given: see `require_same_penalty`.
+        allow_change: whether another penalty may act from here on.
+
+    Raises:
+        ValueError: a change that is not allowed.
+    """
+    if state.global_step == 0:
+        return None
+    recorded = recorded_penalty(state.stateful_callbacks)
+    if recorded is not None and not allow_change:
+        require_same_penalty(recorded, given)
+    if recorded is None and given is not None:
+        logger.warning("The checkpoint was trained without this penalty, which acts from here on")
+    return recorded
 
 
 def require_same_penalty(recorded: Mapping[str, Any], given: Mapping[str, Any] | None) -> None:
