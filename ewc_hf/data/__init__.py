@@ -2,7 +2,8 @@
 
 from .batching import Batch, Collator, batches
 from .context import context_length, require_within_context, sequence_length
-from .labels import IGNORED, is_encoder_decoder, next_tokens, token_nll
+from .labels import IGNORED, is_encoder_decoder, next_tokens
+from .logits import pieces_of, token_nll, widened
 from .packing import pack
 from .padding import pad_examples
 from .sampling import Example, sample_examples
@@ -21,8 +22,10 @@ __all__ = [
     "next_tokens",
     "pack",
     "pad_examples",
+    "pieces_of",
     "require_within_context",
     "sample_examples",
     "sequence_length",
     "token_nll",
+    "widened",
 ]

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..engines import evaluating
-from .labels import IGNORED, is_encoder_decoder, next_tokens, predicts_next_token, token_nll, transformers_model
+from .labels import IGNORED, is_encoder_decoder, next_tokens, predicts_next_token, transformers_model
+from .logits import token_nll
 
 
 def between_real_tokens(labels: Tensor, attention_mask: Tensor | None, shifts: bool) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from largest_tensor import LargestTensor
 from torch.nn.functional import cross_entropy
 
-from ewc_hf.data import IGNORED, labels, next_tokens, token_nll
+from ewc_hf.data import IGNORED, logits, next_tokens, token_nll
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_the_gradient_of_the_nll(logits_BTV, shape):
 def test_pieces_change_nothing(logits_BTV, monkeypatch, dtype, piece):
     leaf = logits_BTV.to(dtype).requires_grad_()
     results = []
-    for size in (piece, labels._PIECE):
-        monkeypatch.setattr(labels, "_PIECE", size)
+    for size in (piece, logits._PIECE):
+        monkeypatch.setattr(logits, "_PIECE", size)
         nll_BT = token_nll(leaf, LABELS_BT)
         results.append((nll_BT, *torch.autograd.grad(nll_BT.sum(), leaf)))
     for got, expected in zip(*results, strict=True):
@@ -53,7 +53,7 @@ def test_pieces_change_nothing(logits_BTV, monkeypatch, dtype, piece):
 
 
 def test_half_precision_logits_and_their_gradient_are_never_all_in_float32(logits_BTV, monkeypatch):
-    monkeypatch.setattr(labels, "_PIECE", 14)
+    monkeypatch.setattr(logits, "_PIECE", 14)
     leaf = logits_BTV.bfloat16().requires_grad_()
     with LargestTensor(torch.float32) as largest:
         token_nll(leaf, LABELS_BT).sum().backward()
