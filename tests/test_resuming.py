@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from killed_run import trainer_of
+from killed_run import Killer, trainer_of
 from tiny import tiny_gpt2
 from transformers import Trainer
 
-from ewc_hf import EWCConfig, EWCTrainer
+from ewc_hf import EWCConfig, EWCTrainer, SynapticIntelligence
 from ewc_hf.resuming import last_complete_checkpoint, remove_half_written
 
 
@@ -88,6 +88,21 @@ def test_rotation_keeps_a_complete_checkpoint_rather_than_a_half_written_later_o
     trainer_of(tmp_path, {**options, "max_steps": 6}).train(resume_from_checkpoint=True)
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-6")
     assert (tmp_path / "checkpoint-9").is_dir() == (limit is None)
+
+
+def test_a_checkpoint_without_the_sums_of_its_run_is_passed_over(tmp_path):
+    options = {"ewc_synaptic": True, "max_steps": 4}
+    trainer_of(tmp_path, options).train()
+    (tmp_path / "checkpoint-4" / SynapticIntelligence.state_name).unlink()
+    began = Killer(None)
+    trainer_of(tmp_path, options, began).train(resume_from_checkpoint=True)
+    assert began.began == 2
+
+
+def test_a_checkpoint_of_the_model_only_holds_no_sums(tmp_path):
+    trainer_of(tmp_path, {"ewc_synaptic": True, "max_steps": 2, "save_only_model": True}).train()
+    assert (tmp_path / "checkpoint-2/model.safetensors").is_file()
+    assert not list(tmp_path.rglob("ewc_synaptic*"))
 
 
 def test_a_checkpoint_that_is_written_over_is_not_complete_before_it_is_saved(tmp_path, monkeypatch):

@@ -43,6 +43,15 @@ def test_merging_leaves_both_as_they_were(small):
     assert json.dumps([small.metadata, new.metadata]) == metadata
 
 
+def test_a_borrowed_anchor_stays_borrowed(tmp_path, small):
+    """Else weights that have moved since would be stored as the anchor."""
+    new = make_consolidation({"a": (3, 4), "b": (5,), "c": (2, 2)}, seed=1, anchor_is_borrowed=True)
+    merged = small.merge(new)
+    new.anchor["a"] += 1
+    with pytest.raises(ValueError, match="got weights that have moved since"):
+        merged.save_pretrained(tmp_path)
+
+
 SHAPES = {"a": (3, 4), "b": (5,), "c": (2, 2)}
 UNFIT = {
     "quantity": ({"unit": "squared gradient of predicted labels per token"}, 1.0, "importances of the same unit"),

@@ -29,11 +29,16 @@ def lead(folder, where):
     edit_json(folder / INDEX, weight_map=dict.fromkeys(index["weight_map"], where))
 
 
+def without_unit(path):
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "unit"}))
+
+
 DAMAGES = {
     "missing config": (lambda f: (f / CONFIG).unlink(), "the file 'ewc_config.json' in .*, got no such file"),
     "malformed config": (lambda f: (f / CONFIG).write_text('{"format_version": 1,'), "expected JSON in .*ewc_config"),
     "no object": (lambda f: (f / CONFIG).write_text("[]"), "format version 2 in .*ewc_config.json', got another"),
     "format version": (lambda f: edit_json(f / CONFIG, format_version=1), "format version 2 in .*; install the"),
+    "missing key": (lambda f: without_unit(f / CONFIG), r"expected the keys \['unit'\] in .*, got a file without"),
     "missing index": (lambda f: (f / INDEX).unlink(), f"the file '{INDEX}' in .*, got no such file"),
     "malformed index": (lambda f: (f / INDEX).write_text("{"), "expected JSON in .*ewc_importance"),
     "index without digests": (lambda f: edit_json(f / INDEX, metadata={}), "expected 'metadata.sha256' in "),

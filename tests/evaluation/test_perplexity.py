@@ -7,6 +7,7 @@ import pytest
 import torch
 from measured_texts import WINDOW, letters, measure, reference
 from tiny import BOS, EOS, SENTENCES, VOCABULARY, encode, tiny_gpt2, tiny_tokenizer
+from transformers import ByT5Tokenizer
 
 from ewc_hf import evaluate_perplexity
 
@@ -169,3 +170,8 @@ def test_one_token_without_a_special_token_before_it_cannot_be_scored(model):
 def test_one_string_is_no_list_of_documents():
     with pytest.raises(ValueError, match=r"expected a list of documents, got one string.*letter by letter; wrap it"):
         evaluate_perplexity(tiny_gpt2(), tiny_tokenizer(), SENTENCES[0], progress=False)
+
+
+def test_a_slow_tokenizer_is_refused(model):
+    with pytest.raises(ValueError, match="expected a fast tokenizer, which tells where its tokens are, got ByT5Token"):
+        measure(model, ByT5Tokenizer(), TEXTS)
