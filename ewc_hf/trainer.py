@@ -42,8 +42,8 @@ class EWCMixin(ResumingMixin, RetentionMixin):
     Without a consolidation, and with `ewc_lambda=0`, it is that class bit for bit.
 
     It overrides:
-        `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`; before it
-            begins, a batch longer than the model's context is refused;
+        `compute_loss`, to refuse sequences longer than the model's context before the model reads them;
+        `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`;
         `log`, to add the penalty's value where the training loss is logged;
         `_maybe_log_save_evaluate`, to compute that value in all processes, which `log` need not be called in;
         what `ResumingMixin` and `RetentionMixin` override.
@@ -107,20 +107,26 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         if recorded is not None and not self._ewc.ewc_allow_change:
             require_same_penalty(recorded, None)
 
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """Compute it as usual, of sequences that the model can read."""
+        if (length := sequence_length(inputs)) > self._longest_sequence:
+            require_within_context(model, length)
+            self._longest_sequence = length
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
     def training_step(
         self,
         model: nn.Module,
         inputs: dict[str, Any],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient.
-
-        Raises:
-            ValueError: sequences are longer than the model's context.
-        """
-        if (length := sequence_length(inputs)) > self._longest_sequence:
-            require_within_context(model, length)
-            self._longest_sequence = length
+        """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self._penalty is not None and self.accelerator.sync_gradients:
             self._penalty.add_gradient(self.accelerator.scaler)

@@ -3,11 +3,12 @@
 from .batching import Batch, Collator, batches
 from .context import context_length, require_within_context, sequence_length
 from .labels import IGNORED, is_encoder_decoder, next_tokens
-from .logits import pieces_of, token_nll, widened
+from .logits import logit_pieces, token_nll, widened
 from .packing import pack
 from .padding import pad_examples
 from .sampling import Example, sample_examples
 from .text import document_texts, load_texts
+from .vocabulary import require_known_tokens
 
 __all__ = [
     "IGNORED",
@@ -19,10 +20,11 @@ __all__ = [
     "document_texts",
     "is_encoder_decoder",
     "load_texts",
+    "logit_pieces",
     "next_tokens",
     "pack",
     "pad_examples",
-    "pieces_of",
+    "require_known_tokens",
     "require_within_context",
     "sample_examples",
     "sequence_length",

@@ -35,7 +35,7 @@ class _TokenNLL(torch.autograd.Function):
         """Return `-log p(label)`, [N]."""
         ctx.save_for_backward(logits_NV, labels_N)
         nll_N = torch.empty_like(labels_N, dtype=widened(logits_NV))
-        for logits_nV, labels_n, into_n in pieces_of(logits_NV, labels_N, nll_N):
+        for logits_nV, labels_n, into_n in logit_pieces(logits_NV, labels_N, nll_N):
             log_p_nV = logits_nV.log_softmax(-1, dtype=nll_N.dtype)
             log_p_n = log_p_nV.gather(1, labels_n.clamp(min=0)[:, None]).squeeze(1)
             torch.mul(-log_p_n, labels_n != IGNORED, out=into_n)
@@ -46,7 +46,7 @@ class _TokenNLL(torch.autograd.Function):
         """Return the gradient of the logits, [N, V]."""
         logits_NV, labels_N = ctx.saved_tensors
         gradient_NV = torch.empty_like(logits_NV)
-        for logits_nV, labels_n, gradient_n, into_nV in pieces_of(logits_NV, labels_N, gradient_N, gradient_NV):
+        for logits_nV, labels_n, gradient_n, into_nV in logit_pieces(logits_NV, labels_N, gradient_N, gradient_NV):
             labels_n1 = labels_n.clamp(min=0)[:, None]
             p_nV = logits_nV.softmax(-1, dtype=widened(logits_nV))
             difference_nV = p_nV.scatter_add_(1, labels_n1, p_nV.new_full((1, 1), -1).expand_as(labels_n1))
@@ -54,7 +54,7 @@ class _TokenNLL(torch.autograd.Function):
         return gradient_NV, None
 
 
-def pieces_of(logits_NV: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def logit_pieces(logits_NV: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield the same few positions of each tensor, n of N at a time, so that only these are ever in float32."""
     positions = max(_PIECE // logits_NV.shape[1], 1)
     return zip(*(tensor.split(positions) for tensor in (logits_NV, *others)), strict=True)

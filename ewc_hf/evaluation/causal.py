@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..data import context_length
+from ..data import context_length, require_known_tokens
 from ..engines import device_of, unwrap
 
 _PROBED = 8
@@ -41,20 +41,15 @@ def require_causal(model: PreTrainedModel, tokens: list[int], window: int) -> to
             model or another whose logits do not predict the next token.
     """
     inner: PreTrainedModel = unwrap(model)
-    vocabulary = inner.config.get_text_config().vocab_size
+    require_known_tokens(inner, {"input_ids": torch.tensor(tokens)})
     lowest, highest = min(tokens), max(tokens)
-    if highest >= vocabulary:
-        raise ValueError(
-            f"expected tokens below {vocabulary}, the size of the model's vocabulary, got {highest}; load the model's "
-            "own tokenizer, or call `model.resize_token_embeddings` before training"
-        )
     name = type(inner).__name__
     expected = "expected a causal language model, whose logits predict the next token from those before it"
     if inner.config.is_encoder_decoder or inner.loss_type == "ForMaskedLM":
         kind = "an encoder-decoder" if inner.config.is_encoder_decoder else "a masked language model"
         raise ValueError(f"{expected}, got {name}, {kind}; load the model with `AutoModelForCausalLM`")
     first, later = tokens[:1], min(window, _PROBED) - 1
-    other = highest if highest > lowest else (lowest + 1) % vocabulary
+    other = highest if highest > lowest else abs(lowest - 1)
     one_TV, other_TV = (_logits(model, first + [token] * later, expected) for token in (lowest, other))
     if one_TV.shape[-1] <= highest:
         raise ValueError(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import ExplicitEnum
 
-from ..data import IGNORED, Batch, pieces_of, widened
+from ..data import IGNORED, Batch, logit_pieces, widened
 from ..per_example import Objective
 from .methods import Method
 from .objective import logits_of, require_distribution
@@ -60,7 +60,7 @@ class _SquaredNorms(torch.autograd.Function):
     def forward(ctx: Any, logits_NV: Tensor, output: MASOutput) -> Tensor:
         """Return the squared norms, [N]."""
         norms_N = logits_NV.new_empty(len(logits_NV), dtype=widened(logits_NV))
-        for logits_nV, into_n in pieces_of(logits_NV, norms_N):
+        for logits_nV, into_n in logit_pieces(logits_NV, norms_N):
             torch.sum(_output(logits_nV, output).square_(), 1, out=into_n)
         ctx.save_for_backward(logits_NV, norms_N)
         ctx.output = output
@@ -71,7 +71,7 @@ class _SquaredNorms(torch.autograd.Function):
         """Return the gradient of the logits, [N, V]."""
         logits_NV, norms_N = ctx.saved_tensors
         gradient_NV = torch.empty_like(logits_NV)
-        for logits_nV, norms_n, gradient_n, into_nV in pieces_of(logits_NV, norms_N, gradient_N, gradient_NV):
+        for logits_nV, norms_n, gradient_n, into_nV in logit_pieces(logits_NV, norms_N, gradient_N, gradient_NV):
             output_nV = _output(logits_nV, ctx.output)
             if ctx.output is MASOutput.PROBABILITIES:
                 output_nV = output_nV * (output_nV - norms_n[:, None])

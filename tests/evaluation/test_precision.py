@@ -11,7 +11,7 @@ from tiny import SENTENCES, VOCABULARY, tiny_gpt2, tiny_tokenizer
 from transformers import TrainerCallback, default_data_collator
 
 from ewc_hf import EWCTrainer
-from ewc_hf.data import labels
+from ewc_hf.data import logits
 from ewc_hf.evaluation import retention
 
 
@@ -90,7 +90,7 @@ def test_weights_of_half_precision_are_told_of(tmp_path, caplog, dtype, warned):
 
 
 def test_logits_of_half_precision_are_never_all_in_float32(monkeypatch):
-    monkeypatch.setattr(labels, "_PIECE", 4 * VOCABULARY)
+    monkeypatch.setattr(logits, "_PIECE", 4 * VOCABULARY)
     model, texts = tiny_gpt2(dtype=torch.bfloat16), [letters(200)]
     with LargestTensor(torch.float32) as largest:
         measure(model, tiny_tokenizer(), texts, window=16, batch_size=8)
@@ -99,7 +99,7 @@ def test_logits_of_half_precision_are_never_all_in_float32(monkeypatch):
 
 def test_nor_where_accelerate_would_widen_them(tmp_path, monkeypatch):
     """Its wrapper of the forward converts what a model of half precision returns."""
-    monkeypatch.setattr(labels, "_PIECE", 4 * VOCABULARY)
+    monkeypatch.setattr(logits, "_PIECE", 4 * VOCABULARY)
     model, texts = tiny_gpt2(dtype=torch.bfloat16), [letters(200)]
     expected = measure(model, tiny_tokenizer(), texts, window=16, batch_size=8)
     bf16_trainer(tmp_path, model).accelerator.prepare_model(model, evaluation_mode=True)
