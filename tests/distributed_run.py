@@ -197,8 +197,8 @@ def killed(folder, resume):
 
 
 def perplexity():
-    model, tokenizer = tiny_gpt2(dtype=torch.float64), tiny_tokenizer()
-    return asdict(evaluate_perplexity(model, tokenizer, SENTENCES, window=8, batch_size=3, progress=False))
+    model = tiny_gpt2(dtype=torch.float64)
+    return asdict(evaluate_perplexity(model, tiny_tokenizer(), SENTENCES, window=8, batch_size=3, progress=False))
 
 
 def moved(folder):
@@ -220,17 +220,19 @@ def main(folder, engines):
     if engines in ("kill", "resume"):
         save(folder, "killed", killed(folder, engines == "resume"))
         return
+    if engines == "zero":  # before ZeRO-3, of which DeepSpeed remembers to load each model as it did
+        distributed_alone.everything(folder, engines, make_trainer, shard, save)
     chosen = [engine for engine in COUPLINGS if engine.startswith("zero") == (engines == "zero")]
-    for engine in chosen:  # ZeRO-3 last: DeepSpeed loads a model as the run before it had configured
+    for engine in chosen:  # ZeRO-3 last
         if engine in RESUMED:
             save(folder, f"resumed-{engine}", *resumed(Case(engine, "decoupled", 1, "adamw"), folder))
         for case in [*CASES, *HELD_CASES]:
             if case.engine == engine:
                 save(folder, case.name, *train(case, folder))
-    distributed_alone.everything(folder, engines, make_trainer, shard, save)
     if engines == "zero":
         save(folder, "refused", {}, refusals(make_trainer, folder))
         return
+    distributed_alone.everything(folder, engines, make_trainer, shard, save)
     begin("ddp")
     for name in ESTIMATES:
         estimate(name).save_pretrained(folder / f"ddp-{name}")
@@ -245,6 +247,5 @@ def main(folder, engines):
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2])
     torch.distributed.destroy_process_group()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    print(end="", flush=True)
     os._exit(0)  # torch's threads now and then abort a process whose interpreter ends before them
