@@ -1,5 +1,7 @@
 """Tiny float64 models and data sets, all of them seeded."""
 
+import gc
+
 import datasets
 import pytest
 import torch
@@ -15,6 +17,11 @@ pytest.register_assert_rewrite("assertions", "stored_files")
 
 settings.register_profile("reproducible", deadline=None, derandomize=True, database=None, max_examples=100)
 settings.load_profile("reproducible")
+
+
+def pytest_collection_finish():
+    """Let the garbage collector, which each `Trainer` runs several times, pass over all that was imported."""
+    gc.freeze()
 
 
 def gpt2(tied=True):

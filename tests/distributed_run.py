@@ -187,9 +187,8 @@ class Killer(TrainerCallback):
 
 
 def killed(folder, resume):
-    case = Case("fsdp2", "decoupled", 1, "adamw")
     options = {"output_dir": str(folder / "killed"), "save_strategy": "steps", "save_steps": 2, "ewc_synaptic": True}
-    trainer = make_trainer(case, folder, **options)
+    trainer = make_trainer(Case("fsdp2", "decoupled", 1, "adamw"), folder, **options)
     if not resume:
         trainer.add_callback(Killer())
     trainer.train(resume_from_checkpoint=resume)
