@@ -12,8 +12,8 @@ from library_models import CLASSES, EOS, VOCABULARY, NotSmallError, class_names,
 from ewc_hf import estimate_importance
 from ewc_hf.data import IGNORED
 
-EVERY = {"causal": 8, "seq2seq": 4, "masked": 7, "tokens": 9, "sequence": 9, "choice": 9, "question": 12}
-COMPARED_AT_LEAST = {"causal": 15, "seq2seq": 4, "masked": 4, "tokens": 7, "sequence": 7, "choice": 3}
+EVERY = {"causal": 11, "seq2seq": 5, "masked": 9, "tokens": 12, "sequence": 13, "choice": 12, "question": 14}
+COMPARED_AT_LEAST = {"causal": 12, "seq2seq": 3, "masked": 3, "tokens": 5, "sequence": 5, "choice": 2}
 LENGTHS = (6, 9, 4)
 PADDED = 11
 
