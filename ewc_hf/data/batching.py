@@ -110,11 +110,13 @@ def batches(
     shifts: bool | None = None
     for start in range(0, len(examples), batch_size):
         chosen = examples[start : start + batch_size]
-        inputs, lengths = pad_with_lengths(chosen, model) if collator is None else ({}, {})
-        if collator is not None:
+        if collator is None:
+            inputs, lengths = pad_with_lengths(chosen, model)
+        else:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed + start)
-                inputs = dict(collator(chosen))
+                inputs, lengths = dict(collator(chosen)), {}
+            require_within_context(model, sequence_length(inputs))
         if "labels" not in inputs:
             raise ValueError(
                 f"expected batches with the key 'labels', got the keys {sorted(inputs)}; use a collator that adds "
@@ -126,7 +128,6 @@ def batches(
                 f"expected batches of one row for each of {len(chosen)} examples, got {rows}; use a collator that "
                 "neither packs examples into one row nor adds tensors that they share"
             )
-        require_within_context(model, sequence_length(inputs))
         require_known_tokens(model, inputs)
         labels, mask = inputs.pop("labels"), inputs.get(mask_of_labels)
         if shifts is None:

@@ -110,9 +110,9 @@ def _computes_loss(model: nn.Module) -> bool:
 def _problem_type_kept(model: nn.Module) -> Iterator[None]:
     """Undo what the loss of a classifier writes into its configuration."""
     known = transformers_model(model)
-    before = getattr(known.config, "problem_type", None) if known is not None else None
+    before = None if known is None else known.config.problem_type
     try:
         yield
     finally:
-        if known is not None and hasattr(known.config, "problem_type"):
+        if known is not None:
             known.config.problem_type = before

@@ -22,7 +22,7 @@ def require_known_tokens(model: nn.Module, inputs: Mapping[str, Tensor]) -> None
         return
     try:
         table = known.get_input_embeddings()
-    except NotImplementedError:
+    except NotImplementedError:  # transformers' answer where a model has no single table, as for hashed characters
         return
     if not isinstance(table, nn.Embedding):
         return
