@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 from architectures import bert, perturbed
 from conftest import gpt2
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from transformers import (
     BertForSequenceClassification,
     FNetConfig,
@@ -88,3 +91,18 @@ def test_the_batch_size_does_not_change_the_estimate(build, batched, method, exa
 def test_one_warning_tells_why(caplog):
     estimate_importance(MeanOfEmbeddings(), iter(RAGGED), batch_size=2, progress=False)
     assert caplog.text.count("padding changes what the model computes") == 1
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """A group of one process, in which a model can be sharded."""
+    dist.init_process_group("gloo", f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_a_sharded_model_whose_first_batch_had_no_padding_is_refused(one_process):
+    """What is summed by shares cannot go on one by one."""
+    sharded = fully_shard(MeanOfEmbeddings(), mesh=init_device_mesh("cpu", (1,)))
+    with pytest.raises(ValueError, match="expected examples of one length, as in the first batch"):
+        estimate_importance(sharded, iter([RAGGED[0], RAGGED[0], *RAGGED[1:]]), batch_size=2, progress=False)
