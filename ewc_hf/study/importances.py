@@ -6,15 +6,13 @@ import hashlib
 import json
 from pathlib import Path
 
-import torch
-import transformers
 from datasets import Dataset
 from transformers import PreTrainedModel
 
 from ..consolidation import CONFIG_NAME
 from ..importance import Method, estimate_importance, l2_to_start
 from ..storage import fingerprint
-from ..version import __version__
+from ..version import versions
 from .protocol import content_hash
 
 _NOT_THE_MODEL = ("_name_or_path", "transformers_version")
@@ -43,7 +41,7 @@ def shared_importance(
         "config": config,
         "examples": content_hash(examples),
         "num_examples": num_examples,
-        "versions": [__version__, str(torch.__version__), transformers.__version__],
+        "versions": versions(),
     }
     key = hashlib.sha256(json.dumps(depends_on, sort_keys=True, default=str).encode()).hexdigest()
     stored = folder / f"{method.value}-{key[:16]}"
