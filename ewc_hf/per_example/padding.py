@@ -11,15 +11,18 @@ from .one_by_one import Objective
 
 
 @torch.no_grad()
-def padding_is_harmless(model: nn.Module, batch: Batch, objective: Objective) -> bool:
-    """Compare the objective of the example with the most padding and of the longest, padded and each alone.
+def padding_is_harmless(model: nn.Module, batch: Batch, objective: Objective) -> bool | None:
+    """Compare the objective of the example with the most padding, padded among others and alone.
 
-    It differs where a model takes no attention mask, mixes positions beside it, as convolutions do, or looks for the
-    last token of a sequence and is not told which token is padding.
+    None where no example with labels is padded, which tells nothing. It differs where a model takes no attention mask,
+    mixes positions beside it, as convolutions do, or looks for the last token of a sequence and is not told which token
+    is padding.
     """
     has_labels = (batch.labels.reshape(len(batch), -1) != IGNORED).any(1)
     padding = torch.stack([lengths.max() - lengths for lengths in batch.lengths.values()]).sum(0)
-    padding = padding.masked_fill(~has_labels, -1)
+    padding = padding.masked_fill(~has_labels, 0)
+    if not padding.any():
+        return None
     pair = batch.rows(torch.stack([padding.argmax(), padding.argmin()]))
     alone_B = torch.cat([objective(model, example) for example in pair.alone()])
     try:

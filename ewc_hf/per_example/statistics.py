@@ -93,7 +93,7 @@ class GradientStatistics:
             return 0
         if batch.lengths and self._padding_is_harmless is None:
             self._padding_is_harmless = padding_is_harmless(self._model, batch, self._objective)
-            if not self._padding_is_harmless:
+            if self._padding_is_harmless is False:
                 self._leave_padding_out()
         if not self.paths:
             self._choose_paths(batch)

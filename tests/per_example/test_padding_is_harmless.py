@@ -63,6 +63,10 @@ def bert_classifier():
     return bert(BertForSequenceClassification)
 
 
+EXAMPLES = {
+    "at once": RAGGED,
+    "later": [RAGGED[0], RAGGED[0], *RAGGED[1:]],
+}
 BUILDS = {
     "mean": (MeanOfEmbeddings, False),
     "recurrent": (LastState, False),
@@ -75,9 +79,9 @@ BUILDS = {
 
 @pytest.mark.parametrize("method", ["fisher", "mas"])
 @pytest.mark.parametrize(("build", "batched"), [pytest.param(*BUILDS[kind], id=kind) for kind in BUILDS])
-@pytest.mark.parametrize("examples", [RAGGED, [RAGGED[0], RAGGED[0], *RAGGED[1:]]], ids=["at once", "later"])
+@pytest.mark.parametrize("examples", EXAMPLES.values(), ids=EXAMPLES)
 def test_the_batch_size_does_not_change_the_estimate(build, batched, method, examples):
-    """Also where the first batch is even, and a later one is not."""
+    """Also where the first batch has no padding."""
     alone, together = (
         estimate_importance(build().double(), iter(examples), method, batch_size=size, progress=False)
         for size in (1, 2)
@@ -86,6 +90,17 @@ def test_the_batch_size_does_not_change_the_estimate(build, batched, method, exa
     for name, omega in alone.importance.items():
         torch.testing.assert_close(together.importance[name], omega, rtol=1e-6, atol=round_off)
     assert (GradientPath.EXAMPLE.value not in together.metadata["paths"].values()) is batched
+
+
+def test_padding_of_an_example_without_a_label_tells_nothing():
+    """The second batch decides."""
+    examples = [RAGGED[0], RAGGED[0], {**RAGGED[1], "label": -100}, *RAGGED[1:]]
+    alone, together = (
+        estimate_importance(MeanOfEmbeddings().double(), iter(examples), batch_size=size, progress=False)
+        for size in (1, 3)
+    )
+    for name, omega in alone.importance.items():
+        torch.testing.assert_close(together.importance[name], omega, rtol=1e-6, atol=1e-12)
 
 
 def test_one_warning_tells_why(caplog):
