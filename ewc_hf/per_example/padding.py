@@ -15,8 +15,8 @@ def padding_is_harmless(model: nn.Module, batch: Batch, objective: Objective) ->
     """Compare the objective of the example with the most padding, padded among others and alone.
 
     None where no example with labels is padded, which tells nothing. It differs where a model takes no attention mask,
-    mixes positions beside it, as convolutions do, or looks for the last token of a sequence and is not told which token
-    is padding.
+    mixes positions beside it, as convolutions do, or looks for the last token of a text and is not told which token is
+    padding.
     """
     has_labels = (batch.labels.reshape(len(batch), -1) != IGNORED).any(1)
     padding = torch.stack([lengths.max() - lengths for lengths in batch.lengths.values()]).sum(0)
