@@ -75,6 +75,13 @@ class EWCFields:
         default=False,
         metadata={"help": "Resume from a checkpoint that was trained with another penalty, or go on without it."},
     )
+    rehearsal_weight: float = field(
+        default=1.0,
+        metadata={"help": "Nats of the task that a nat of divergence from the old answers weighs; 0 switches it off."},
+    )
+    rehearsal_rows: int = field(
+        default=2, metadata={"help": "Rehearsal rows that ride in each micro-batch on each device."}
+    )
     ewc_synaptic: bool = field(
         default=False,
         metadata={"help": "Accrue Synaptic Intelligence while training, for `trainer.synaptic_consolidation()`."},
@@ -84,6 +91,13 @@ class EWCFields:
         """Check the options, then let the training arguments check theirs."""
         self.ewc_lambda = _checked("ewc_lambda", self.ewc_lambda)
         self.ewc_alpha = _checked("ewc_alpha", self.ewc_alpha)
+        weight = _checked("rehearsal_weight", self.rehearsal_weight)
+        if weight is None or self.rehearsal_rows < 1:
+            raise ValueError(
+                f"expected a rehearsal_weight and rehearsal_rows >= 1, got {weight} and {self.rehearsal_rows}; a "
+                "weight of 0 switches rehearsal off"
+            )
+        self.rehearsal_weight = weight
         self.ewc_coupling = Coupling(self.ewc_coupling)
         self.ewc_state_dtype = StateDtype(self.ewc_state_dtype)
         if isinstance(self, TrainingArguments):

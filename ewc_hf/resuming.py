@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, get_last_checkpoint
 from transformers.utils import logging
 
@@ -97,6 +98,15 @@ class ResumingMixin(_SomeTrainer):
 
     def _require_resumable(self, checkpoint: Path) -> None:
         """Check, before anything is loaded, that the run may go on from a checkpoint."""
+
+    def _record(self, kind: type[ExportableState], **attributes: Any) -> None:
+        """Let each checkpoint of this run tell what holds it; restoring callbacks may have replaced ours."""
+        records = [callback for callback in self.callback_handler.callbacks if isinstance(callback, kind)]
+        if not records:
+            records = [kind()]
+            self.add_callback(records[0])
+        vars(records[0]).update(attributes)
+        self.state.stateful_callbacks[kind.__name__] = records[0].state()
 
     def _has_state_of_its_own(self) -> bool:
         """Tell whether a checkpoint has to hold more than the trainer class puts there."""

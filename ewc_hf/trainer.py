@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers import Trainer, TrainerCallback
 
 from .config import EWCFields, StateDtype
 from .consolidation import NATS_PER_TOKEN, Consolidation, StoredConsolidation
-from .data import require_within_context, sequence_length
+from .data import ContextMixin
 from .engines import agreed, require_engine, stepped_parameters
 from .evaluation import RetentionMixin
 from .importance import SynapticIntelligence
@@ -33,20 +34,22 @@ from .penalty import (
     require_same_penalty,
     resumed_penalty,
 )
+from .rehearsal import Rehearsal, RehearsalRecord, Rehearser, require_same_rehearsal
 from .resuming import ResumingMixin, states_in
 
 
-class EWCMixin(ResumingMixin, RetentionMixin):
-    """Couples the penalty to a `Trainer` class that comes after it: `class X(EWCMixin, SFTTrainer)`.
+class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
+    """Couples penalty and rehearsal to a `Trainer` class that comes after it: `class X(EWCMixin, SFTTrainer)`.
 
-    Without a consolidation, and with `ewc_lambda=0`, it is that class bit for bit.
+    Without a consolidation or with `ewc_lambda=0`, and without rehearsal rows or with `rehearsal_weight=0`, it is that
+    class bit for bit.
 
     It overrides:
-        `compute_loss`, to refuse sequences longer than the model's context before the model reads them;
-        `training_step`, since gradients are reduced and not yet clipped where it returns: coupling `loss`;
-        `log`, to add the penalty's value where the training loss is logged;
-        `_maybe_log_save_evaluate`, to compute that value in all processes, which `log` need not be called in;
-        what `ResumingMixin` and `RetentionMixin` override.
+        `training_step`, in whose batch rehearsal rows ride, and since gradients are reduced and not yet clipped where
+            it returns: coupling `loss`;
+        `log`, to add what holds the model where the training loss is logged;
+        `_maybe_log_save_evaluate`, to compute that in all processes, which `log` need not be called in;
+        what `ContextMixin`, `ResumingMixin` and `RetentionMixin` override.
     Coupling `decoupled` is a hook after the optimizer's step, set when training begins.
 
     With `ewc_synaptic=True`, whether there is a penalty or not, what the run learns can be remembered afterwards:
@@ -54,39 +57,49 @@ class EWCMixin(ResumingMixin, RetentionMixin):
     """
 
     def __init__(
-        self, *args: Any, consolidation: Consolidation | str | os.PathLike[str] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        consolidation: Consolidation | str | os.PathLike[str] | None = None,
+        rehearsal: Rehearsal | str | os.PathLike[str] | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Take every argument of the trainer class, `retention_texts` (see `RetentionMixin`), and one more.
+        """Take every argument of the trainer class, `retention_texts` (see `RetentionMixin`), and two more.
 
         Args:
             args: of the trainer class.
             consolidation: what the model has to remember, or the folder or Hub id where it is stored.
+            rehearsal: rows with the old model's answers, at which it is kept (see `Rehearser`), or where they are
+                stored. With `rehearsal_weight=0` they are not read.
             kwargs: of the trainer class.
 
         Raises:
-            ValueError: the consolidation cannot be read, is of another model or in a unit for which no default of
-                lambda was measured, or the engine is not supported.
+            ValueError: the consolidation or the rows cannot be read, or are of another model, the consolidation is in
+                a unit for which no default of lambda was measured, or the engine is not supported.
         """
         super().__init__(*args, **kwargs)
         self._ewc = self.args if isinstance(self.args, EWCFields) else EWCFields()
-        self._longest_sequence = 0
         self._penalty: CoupledPenalty | None = None
         self._step_hook: RemovableHandle | None = None
         self._synaptic = SynapticIntelligence() if self._ewc.ewc_synaptic else None
         if self._synaptic is not None:
             self.add_callback(self._synaptic)
         self._protected: frozenset[str] = frozenset()
-        self._penalty_values: dict[str, float] = {}
+        self._held_values: dict[str, float] = {}
         self._remembered: Remembered | None = None
         if isinstance(consolidation, Consolidation):
             self._remembered = consolidation
         elif consolidation is not None:
             self.accelerator.wait_for_everyone()  # one process may be writing it
             self._remembered = StoredConsolidation.open(consolidation, collective=True)
-        if self._remembered is not None:
-            if agreed(partial(self._require_penalty_can_act, self._remembered)) > 0:
-                self.add_callback(PenaltyRecord())
-            self.add_callback(_PenaltyCallback(self))
+        if self._remembered is not None and agreed(partial(self._require_penalty_can_act, self._remembered)) > 0:
+            self.add_callback(PenaltyRecord())
+        self._rehearser: Rehearser | None = None
+        if rehearsal is not None and self._ewc.rehearsal_weight > 0:
+            self.accelerator.wait_for_everyone()
+            self._rehearser = agreed(partial(self._rehearser_of, rehearsal))
+            self.add_callback(RehearsalRecord())
+        if self._remembered is not None or self._rehearser is not None:
+            self.add_callback(_TrainingBegins(self))
 
     def _require_penalty_can_act(self, remembered: Remembered) -> float:
         """Return the lambda in force, after all that can be checked before training was found right if it is not 0."""
@@ -98,27 +111,22 @@ class EWCMixin(ResumingMixin, RetentionMixin):
                 remembered.own_anchor()
         return ewc_lambda
 
+    def _rehearser_of(self, rehearsal: Rehearsal | str | os.PathLike[str]) -> Rehearser:
+        rows = rehearsal if isinstance(rehearsal, Rehearsal) else Rehearsal.from_pretrained(rehearsal)
+        return Rehearser(self, rows, self._ewc.rehearsal_weight, self._ewc.rehearsal_rows)
+
     def _has_state_of_its_own(self) -> bool:
-        return super()._has_state_of_its_own() or self._remembered is not None
+        return super()._has_state_of_its_own() or self._remembered is not None or self._rehearser is not None
 
     def _require_resumable(self, checkpoint: Path) -> None:
-        """Refuse to drop a checkpoint's penalty because no consolidation is given."""
-        recorded = recorded_penalty(states_in(checkpoint)) if self._remembered is None else None
-        if recorded is not None and not self._ewc.ewc_allow_change:
+        """Refuse to drop a checkpoint's penalty because no consolidation is given, and to change its rehearsal."""
+        if self._ewc.ewc_allow_change:
+            return
+        states = states_in(checkpoint)
+        recorded = recorded_penalty(states) if self._remembered is None else None
+        if recorded is not None:
             require_same_penalty(recorded, None)
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """Compute it as usual, of sequences that the model can read."""
-        if (length := sequence_length(inputs)) > self._longest_sequence:
-            require_within_context(model, length)
-            self._longest_sequence = length
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        require_same_rehearsal(states, None if self._rehearser is None else self._rehearser.record)
 
     def training_step(
         self,
@@ -126,8 +134,9 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         inputs: dict[str, Any],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Add the closed-form gradient once per optimizer step: on the micro-batch that completes the gradient."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        """Let rehearsal rows ride; add the closed-form gradient on the micro-batch that completes the step's."""
+        with nullcontext() if self._rehearser is None else self._rehearser.beside(model):
+            loss = super().training_step(model, inputs, num_items_in_batch)
         if self._penalty is not None and self.accelerator.sync_gradients:
             self._penalty.add_gradient(self.accelerator.scaler)
         return loss
@@ -143,17 +152,18 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         start_time: float,
         learning_rate: float | None = None,
     ) -> None:
-        """Log the training loss with the penalty's value, for which engines need all processes."""
-        if self._penalty is not None and self.control.should_log:
-            self._penalty_values = self._penalty.values()
+        """Log the training loss with what holds the model, for which engines need all processes."""
+        if self.control.should_log:
+            self._held_values = {} if self._penalty is None else self._penalty.values()
+            self._held_values |= {} if self._rehearser is None else self._rehearser.values()
         super()._maybe_log_save_evaluate(
             tr_loss, grad_norm, model, trial, epoch, ignore_keys_for_eval, start_time, learning_rate
         )
-        self._penalty_values = {}
+        self._held_values = {}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the penalty's value beside the training loss, where the training logs it."""
-        super().log({**logs, **self._penalty_values} if "loss" in logs else logs, start_time)
+        """Add the penalty's value and the rehearsal's beside the training loss, where the training logs it."""
+        super().log({**logs, **self._held_values} if "loss" in logs else logs, start_time)
 
     def synaptic_consolidation(self) -> Consolidation:
         """Return what the last `train()` learned, with the weights as they are now as anchor; in every process.
@@ -165,11 +175,18 @@ class EWCMixin(ResumingMixin, RetentionMixin):
             raise ValueError("expected ewc_synaptic=True, got False; switch it on in the arguments and train again")
         return self._synaptic.consolidation()
 
-    def _couple_penalty(self) -> None:
-        """Couple the penalty to the model and optimizer of the run that begins or resumes, if lambda is not 0 now."""
+    def _couple(self) -> None:
+        """Couple what holds the model to the run that begins or resumes."""
         self._uncouple_penalty()
-        options, consolidation = self._ewc, self._remembered
-        assert consolidation is not None
+        if self._rehearser is not None:
+            self._rehearser.begin()
+            self._record(RehearsalRecord, rehearsal=self._rehearser.record)
+        if self._remembered is not None:
+            self._couple_penalty(self._remembered)
+
+    def _couple_penalty(self, consolidation: Remembered) -> None:
+        """Couple the penalty to the model and optimizer as they are now, if lambda is not 0 now."""
+        options = self._ewc
         bfloat16 = options.ewc_state_dtype == StateDtype.BFLOAT16
         ewc_lambda = self._require_penalty_can_act(consolidation)
         if ewc_lambda == 0:
@@ -183,7 +200,8 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         given = penalty_record(consolidation.metadata, ewc_lambda, coupling, given_alpha, optimizer)
         recorded = resumed_penalty(self.state, given, options.ewc_allow_change)
         peaks = (recorded or given)["peak_learning_rates"]
-        self._record({**given, "peak_learning_rates": peaks})
+        self.state.stateful_callbacks.pop("ewc", None)
+        self._record(PenaltyRecord, penalty={**given, "peak_learning_rates": peaks})
         alphas = peaks if given_alpha is None else [given_alpha] * len(optimizer.param_groups)
         diagonal = Diagonal(
             consolidation,
@@ -206,16 +224,6 @@ class EWCMixin(ResumingMixin, RetentionMixin):
         if (options.ewc_offload or bfloat16) and not isinstance(consolidation, StoredConsolidation):
             self._remembered = diagonal.held(consolidation.metadata)
 
-    def _record(self, penalty: dict[str, Any]) -> None:
-        """Let each checkpoint of this run tell its penalty; restoring callbacks may have replaced ours."""
-        records = [callback for callback in self.callback_handler.callbacks if isinstance(callback, PenaltyRecord)]
-        if not records:
-            records = [PenaltyRecord()]
-            self.add_callback(records[0])
-        records[0].penalty = penalty
-        self.state.stateful_callbacks.pop("ewc", None)
-        self.state.stateful_callbacks[PenaltyRecord.__name__] = records[0].state()
-
     def _uncouple_penalty(self) -> None:
         """Take the hook off the optimizer and let go of importance and anchor."""
         if self._step_hook is not None:
@@ -232,15 +240,15 @@ class EWCTrainer(EWCMixin, Trainer):
     """
 
 
-class _PenaltyCallback(TrainerCallback):
-    """Couples the penalty when training begins: until then engines replace the model and the optimizer."""
+class _TrainingBegins(TrainerCallback):
+    """Couples what holds the model when training begins: until then engines replace the model and the optimizer."""
 
     def __init__(self, trainer: EWCMixin) -> None:
         self._trainer = trainer
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Couple the penalty; the state of a resumed run is loaded by then."""
-        agreed(self._trainer._couple_penalty)
+        """Couple the penalty and begin to rehearse; the state of a resumed run is loaded by then."""
+        agreed(self._trainer._couple)
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Uncouple it, so that a later `train()` begins anew."""

@@ -112,6 +112,24 @@ def kl_per_token(model, other, example):
         return (log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
 
 
+def divergence(old_log_p, new_log_p):
+    """`KL(old || new)` over the whole vocabulary, at each position."""
+    return (old_log_p.exp() * (old_log_p - new_log_p)).sum(-1)
+
+
+def truncated_divergence(old_log_p, new_log_p, top_k):
+    """The same over the old model's `top_k` likeliest tokens, and all others as one."""
+    chosen = old_log_p.argsort(-1, descending=True)[..., :top_k]
+    kept = torch.zeros_like(old_log_p, dtype=torch.bool).scatter(-1, chosen, True)
+    if kept.all():
+        return divergence(old_log_p, new_log_p)
+    grouped = []
+    for log_p in (old_log_p, new_log_p):
+        rest = torch.log((log_p.exp() * ~kept).sum(-1, keepdim=True))
+        grouped.append(torch.cat([log_p.gather(-1, chosen), rest], -1))
+    return divergence(*grouped)
+
+
 def synaptic_intelligence(steps, end=None, damping=0.1):
     """`max(0, sum_steps -g (w_after - w_before) / ((w_end - w_start)^2 + damping))`, weight by weight.
 

@@ -1,8 +1,8 @@
 """How does text become batches?"""
 
 from .batching import Batch, Collator, batches
-from .context import context_length, require_within_context, sequence_length
-from .labels import IGNORED, is_encoder_decoder, next_tokens
+from .context import ContextMixin, context_length, require_within_context, sequence_length
+from .labels import IGNORED, is_encoder_decoder, next_tokens, predicts_next_token
 from .logits import logit_pieces, token_nll, widened
 from .packing import pack
 from .padding import pad_examples
@@ -14,6 +14,7 @@ __all__ = [
     "IGNORED",
     "Batch",
     "Collator",
+    "ContextMixin",
     "Example",
     "batches",
     "context_length",
@@ -24,6 +25,7 @@ __all__ = [
     "next_tokens",
     "pack",
     "pad_examples",
+    "predicts_next_token",
     "require_known_tokens",
     "require_within_context",
     "sample_examples",

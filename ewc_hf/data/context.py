@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from .labels import transformers_model
+
+if TYPE_CHECKING:
+    from transformers import Trainer as _SomeTrainer
+else:
+    _SomeTrainer = object
 
 
 def context_length(model: nn.Module) -> int | None:
@@ -57,6 +62,28 @@ def require_within_context(model: nn.Module, num_tokens: int) -> None:
             f"expected sequences of at most {context} tokens, the model's context, got {num_tokens}; cut the text "
             f"into blocks of {context} (`block_size`) or truncate it"
         )
+
+
+class ContextMixin(_SomeTrainer):
+    """Refuses, in a `Trainer` class that comes after it, sequences longer than the context before they are read.
+
+    It overrides `compute_loss`.
+    """
+
+    _longest_sequence = 0
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """Compute it as usual, of sequences that the model can read."""
+        if (length := sequence_length(inputs)) > self._longest_sequence:
+            require_within_context(model, length)
+            self._longest_sequence = length
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 
 def _is_of_positions(name: str) -> bool:

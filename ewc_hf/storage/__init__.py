@@ -14,7 +14,7 @@ from .shards import (
     verify_shards,
     write_shards,
 )
-from .tensor_file import open_safetensors
+from .tensor_file import open_safetensors, sha256
 
 __all__ = [
     "StoredTensors",
@@ -31,6 +31,7 @@ __all__ = [
     "read_json",
     "remove_stale_shards",
     "replaced",
+    "sha256",
     "verify_shards",
     "write_json",
     "write_shards",

@@ -1,0 +1,21 @@
+"""What does the old model answer, and how is a model kept at these answers?"""
+
+from .answers import Answers, answers_to, top_answers
+from .distil import kl_divergence
+from .generate import answer_rehearsal, generate_rehearsal
+from .record import RehearsalRecord, require_same_rehearsal
+from .rehearser import Rehearser
+from .rows import Rehearsal
+
+__all__ = [
+    "Answers",
+    "Rehearsal",
+    "RehearsalRecord",
+    "Rehearser",
+    "answer_rehearsal",
+    "answers_to",
+    "generate_rehearsal",
+    "kl_divergence",
+    "require_same_rehearsal",
+    "top_answers",
+]

@@ -1,0 +1,76 @@
+"""What a model answers at each position: its most likely next tokens, and the mass of all others.
+
+Shapes: B rows, T positions, V vocabulary entries, K answers a position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from ..data import widened
+from ..engines import device_of
+
+_ROWS_AT_ONCE = 8
+"""Rows that are read in one forward pass: their logits are the largest thing in memory."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's `K` most likely next tokens at each position of some rows.
+
+    Attributes:
+        ids: their token ids, [B, T, K].
+        log_probs: their log-probabilities in nats, [B, T, K], falling.
+        rest: the probability of all other tokens together, [B, T].
+    """
+
+    ids: Tensor
+    log_probs: Tensor
+    rest: Tensor
+
+    def to(self, device: torch.device) -> Answers:
+        """Return them on a device."""
+        return Answers(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def top_answers(logits_BTV: Tensor, top_k: int) -> Answers:
+    """Return the `top_k` largest log-probabilities of each position; in at least float32."""
+    log_probs_BTV = logits_BTV.log_softmax(-1, dtype=widened(logits_BTV))
+    log_probs_BTK, ids_BTK = log_probs_BTV.topk(top_k, dim=-1)
+    rest_BT = log_probs_BTV.exp_().scatter_(-1, ids_BTK, 0).sum(-1)
+    return Answers(ids_BTK, log_probs_BTK, rest_BT)
+
+
+def answers_to(model: nn.Module, rows: list[Tensor], top_k: int) -> list[Answers]:
+    """Return a model's answers to each of some rows of tokens, on the CPU, without the padding between them.
+
+    Args:
+        model: a causal language model in eval mode, without autocast.
+        rows: token ids, [T] each.
+        top_k: answers a position.
+
+    Raises:
+        ValueError: the model's result has no logits, or not so many a position.
+    """
+    device = device_of(next(model.parameters()))
+    found = []
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[start : start + _ROWS_AT_ONCE]
+        ids_BT = pad_sequence(some, batch_first=True).to(device)
+        mask_BT = pad_sequence([torch.ones_like(row) for row in some], batch_first=True).to(device)
+        logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT).logits
+        if logits_BTV.shape[:2] != ids_BT.shape or top_k > logits_BTV.shape[-1]:
+            raise ValueError(
+                f"expected logits of {top_k} or more tokens at each of {tuple(ids_BT.shape)} positions, got the shape "
+                f"{tuple(logits_BTV.shape)}; load the model with `AutoModelForCausalLM`, or lower top_k"
+            )
+        answers = top_answers(logits_BTV, top_k).to(torch.device("cpu"))
+        found += [
+            Answers(answers.ids[row, :length], answers.log_probs[row, :length], answers.rest[row, :length])
+            for row, length in enumerate(map(len, some))
+        ]
+    return found

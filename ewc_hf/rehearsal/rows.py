@@ -1,0 +1,100 @@
+"""`Rehearsal`: rows of text with the old model's answers, in memory and beside a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from ..engines import agreed, process_index
+from ..storage import local_folder, read_json, replaced, sha256, write_json
+from .columns import COLUMNS
+
+CONFIG_NAME, ROWS_NAME = "rehearsal_config.json", "rehearsal.parquet"
+_FORMAT = 1
+_REQUIRED = {"format", "source", "num_rows", "num_tokens", "top_k", "vocab_size", "model", "tokenizer", "sha256"}
+
+
+class Rehearsal:
+    """Rows of text, and what the old model answers at each position of them.
+
+    Attributes:
+        rows: one row a text: `input_ids`, `answer_ids`, `log_probs` and `rest`, see `columns.py`.
+        metadata: where the rows are from ("model" or "text"), how many, how long, how many answers a position
+            (`top_k`), of how many tokens (`vocab_size`), the seed, the temperature, and fingerprints of the model and
+            the tokenizer.
+    """
+
+    def __init__(self, rows: Dataset, metadata: dict[str, Any]) -> None:
+        self.rows, self.metadata = rows, metadata
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(self.rows)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `rehearsal.parquet` and `rehearsal_config.json`; the first process writes, all may call this.
+
+        Args:
+            folder: made where it is missing; the checkpoint's own is the usual one.
+        """
+
+        def write() -> None:
+            target = Path(folder)
+            target.mkdir(parents=True, exist_ok=True)
+            table = self.rows.with_format("arrow")[:]
+            with replaced(target / CONFIG_NAME) as config, replaced(target / ROWS_NAME) as rows:
+                pq.write_table(table, rows, compression="zstd")
+                write_json(config, {**self.metadata, "sha256": sha256(rows)})
+
+        agreed(write if process_index() == 0 else lambda: None)
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], revision: str | None = None) -> Rehearsal:
+        """Read what `save_pretrained` wrote; the rows stay on disk until they are used.
+
+        Args:
+            source: a folder or a Hub id.
+            revision: of a Hub id.
+
+        Raises:
+            ValueError: nothing there, another format, or rows that are not those the configuration tells of.
+        """
+        folder = local_folder(source, revision, [CONFIG_NAME, ROWS_NAME])
+        metadata = read_json(folder / CONFIG_NAME)
+        if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT or not metadata.keys() >= _REQUIRED:
+            raise ValueError(
+                f"expected rehearsal rows of format {_FORMAT} in '{folder / CONFIG_NAME}', got another content; "
+                "generate them again with this version"
+            )
+        path, recorded = folder / ROWS_NAME, metadata.pop("sha256")
+        if not path.is_file():
+            raise ValueError(f"expected the file '{ROWS_NAME}' in '{folder}', got no such file; copy it again")
+        if (found := sha256(path)) != recorded:
+            raise ValueError(
+                f"expected SHA-256 {recorded} of '{path}', got {found}; the file was truncated or changed since it "
+                "was saved: copy or generate it again"
+            )
+        rows = Dataset.from_parquet(str(path))
+        if set(rows.column_names) != set(COLUMNS) or len(rows) != metadata["num_rows"]:
+            raise ValueError(
+                f"expected {metadata['num_rows']} rows with the columns {list(COLUMNS)} in '{path}', got {len(rows)} "
+                f"with {rows.column_names}; generate them again"
+            )
+        return cls(rows, metadata)
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the SHA-256 (hex) of a tokenizer's tokens and their ids."""
+    return hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
+
+
+def described(**details: Any) -> dict[str, Any]:
+    """Return metadata of this format."""
+    return {"format": _FORMAT, **details}
