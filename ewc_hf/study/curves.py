@@ -1,6 +1,6 @@
 """Methods compared at equal task loss: each a curve over its strengths, read where it crosses a task NLL.
 
-Runs of one curve differ in seed and lambda only.
+Runs of one curve differ in seed and strength only; which curves a run lies on, its record says.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
+import numpy as np
 from scipy import stats
 
 from ..importance import Method
-from .records import PLAIN, PRETRAINED, RunRecord, group_by, mean_and_interval, with_forgetting
+from .records import PLAIN, RunRecord, group_by, mean_and_interval, with_forgetting
 
 INCREASES = (0.01, 0.02, 0.05)
 """Rises of the task NLL over plain fine-tuning's at which methods are compared, as fractions."""
@@ -28,17 +29,18 @@ class RemovedAt:
     increase: float  # a fraction: 0.02 for +2%
     forgetting_removed: float | None  # a fraction, mean over seeds; None if the curve of any seed does not cross it
     interval: float | None  # half-width of its 95% t-interval; None for fewer than two seeds
-    ewc_lambda: float | None  # strength that gets there, geometric mean over seeds
+    strength: float | None  # that gets there, mean over seeds: geometric, or arithmetic where one is 0
     seeds: int  # how many the curve has
 
 
 def removed_at(records: Iterable[RunRecord], increase: float) -> list[RemovedAt]:
     """Forgetting removed at equal task loss, one result a curve.
 
-    For each seed the points (task NLL, forgetting removed), ordered by lambda, are joined by straight lines; read off
-    is where these first cross `(1 + increase) * task_nll(plain)`. Lambda is interpolated geometrically. Nothing is
-    read before the smallest strength: a straight line from plain fine-tuning, however far away that is, does not
-    compare with a curve that was measured. So a method with one strength has no result.
+    For each seed the points (task NLL, forgetting removed), ordered by strength, are joined by straight lines; read
+    off is where these first cross `(1 + increase) * task_nll(plain)`. The strength is interpolated geometrically, or
+    linearly from 0. Nothing is read before the smallest strength: a straight line from plain fine-tuning, however far
+    away that is, does not compare with a curve that was measured, unless plain fine-tuning is a point of it. So a
+    curve with one strength has no result.
 
     Raises:
         ValueError: As `with_forgetting`, which is applied first; if `increase` is not a positive, finite fraction.
@@ -50,32 +52,28 @@ def removed_at(records: Iterable[RunRecord], increase: float) -> list[RemovedAt]
     results = []
     for curve, runs in curves_of(records).items():
         seeds = group_by(runs, attrgetter("seed"))
-        crossings = [_crossing(plain[seed], seeds[seed], increase) if seed in plain else None for seed in seeds]
+        crossings = [_crossing(curve, plain[seed], seeds[seed], increase) if seed in plain else None for seed in seeds]
         found = [crossing for crossing in crossings if crossing is not None]
         removed, interval, strength = None, None, None
         if len(found) == len(seeds):
             removed, interval = mean_and_interval([fraction for fraction, _ in found])
-            strength = float(stats.gmean([ewc_lambda for _, ewc_lambda in found]))
+            strengths = [at for _, at in found]
+            strength = float(stats.gmean(strengths) if min(strengths) > 0 else np.mean(strengths))
         results.append(RemovedAt(curve, increase, removed, interval, strength, len(seeds)))
     return results
 
 
 def curves_of(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Each curve's title -> its runs, by rising lambda; settings without a lambda are on no curve."""
-    tuned = (run for run in records if run.name not in (PRETRAINED, PLAIN))
-    curves = group_by(tuned, curve_title)
+    """Each curve's title -> its runs, by rising strength; one where nothing protects yet is none."""
+    curves: dict[str, list[RunRecord]] = {}
+    for run in records:
+        for title in run.curves:
+            curves.setdefault(title, []).append(run)
     return {
-        title: sorted(runs, key=attrgetter("ewc_lambda"))
+        title: sorted(runs, key=lambda run: run.curves[title])
         for title, runs in curves.items()
-        if any(run.ewc_lambda > 0 for run in runs)
+        if any(run.curves[title] > 0 for run in runs)
     }
-
-
-def curve_title(run: RunRecord) -> str:
-    """What a run's curve is called in tables and pictures: method, coupling, and whatever else it changes."""
-    others = {key: value for key, value in run.overrides.items() if key != "ewc_lambda"}
-    coupling = [others.pop("ewc_coupling")] if "ewc_coupling" in others else []
-    return ", ".join([method_title(run.method), *coupling, *(f"{key}={value}" for key, value in others.items())])
 
 
 def method_title(method: str) -> str:
@@ -83,14 +81,15 @@ def method_title(method: str) -> str:
     return Method(method).title if method in list(Method) else method
 
 
-def _crossing(plain: RunRecord, runs: Sequence[RunRecord], increase: float) -> tuple[float, float] | None:
-    """(forgetting removed, lambda) where one seed's curve first crosses the task NLL asked for."""
+def _crossing(curve: str, plain: RunRecord, runs: Sequence[RunRecord], increase: float) -> tuple[float, float] | None:
+    """(forgetting removed, strength) where one seed's curve first crosses the task NLL asked for."""
     target = (1 + increase) * plain.task_nll
-    for left, right in itertools.pairwise(run for run in runs if run.ewc_lambda > 0):
+    for left, right in itertools.pairwise(runs):
         if not left.task_nll <= target or left.forgetting_removed is None or right.forgetting_removed is None:
             return None
         if target < right.task_nll:
             t = (target - left.task_nll) / (right.task_nll - left.task_nll)
             removed = (1 - t) * left.forgetting_removed + t * right.forgetting_removed
-            return removed, left.ewc_lambda ** (1 - t) * right.ewc_lambda**t
+            a, b = left.curves[curve], right.curves[curve]
+            return removed, a ** (1 - t) * b**t if min(a, b) > 0 else (1 - t) * a + t * b
     return None

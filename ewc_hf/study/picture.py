@@ -50,9 +50,9 @@ def draw_picture(records: Sequence[RunRecord], names: TextNames, title: str) -> 
     methods = dict.fromkeys([*(method.value for method in Method), *(run.method for run in shown)])
     colours = dict(zip(methods, itertools.cycle(_PALETTE), strict=False))
     for curve, runs in curves.items():
-        colour, settings = colours[runs[0].method], group_by(runs, attrgetter("ewc_lambda"))
+        colour, settings = colours[runs[0].method], group_by(runs, attrgetter("label"))
         points = [_point(seeds) for seeds in settings.values()]
-        labels += [(f"{at:g}", point[:2], colour) for at, point in zip(settings, points, strict=True)]
+        labels += [(at, point[:2], colour) for at, point in zip(settings, points, strict=True)]
         x, y, dx, dy = np.transpose(points)
         decoupled = runs[0].overrides.get("ewc_coupling") == Coupling.DECOUPLED
         style: dict[str, Any] = {"ls": "--", "mfc": "white"} if decoupled else {"ls": "-"}

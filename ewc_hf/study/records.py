@@ -34,7 +34,11 @@ class RunRecord:
     """One evaluated model: a setting's run with one seed, or the pretrained model."""
 
     name: str  # the setting's, shared by its seeds; "pretrained" for the model before fine-tuning
-    method: str  # "pretrained", "plain", or what protects the weights: "fisher", "mas", "l2", ...
+    method: str  # "pretrained", "plain", or what protects: "fisher", "l2", ...; gives the picture its colour
+    curves: dict[str, float]  # title of each curve that it is a point of -> its strength there, rising with protection
+    label: str  # what the picture writes beside its point, such as "30"; "" for nothing
+    needs_old_text: bool = False
+    fraction: float = 1.0  # of the way from the pretrained to the trained weights; below 1 where interpolated
     overrides: dict[str, Any]  # arguments of the training that the setting changes
     seed: int | None  # None for the pretrained model
     task_nll: float  # nats per token
@@ -45,14 +49,11 @@ class RunRecord:
     forgetting_interval: list[float] | None = None  # 95% interval over retention documents; None where not kept
     forgetting_removed: float | None = None  # 1 - forgetting / forgetting(plain, same seed), a fraction
     seconds: float  # wall-clock time
+    seconds_a_step: float | None = None  # median of a training step's; None where it was not trained
     peak_memory_bytes: int
+    continuations: list[list[str]] = dataclasses.field(default_factory=list)  # [kind of text, prompt, continuation]
     task_documents: list[list[float]] = dataclasses.field(default_factory=list)  # [nats, tokens] of each
     retention_documents: list[list[float]] = dataclasses.field(default_factory=list)
-
-    @property
-    def ewc_lambda(self) -> float:
-        """The penalty's strength, in the method's own unit; 0 where there is none."""
-        return float(self.overrides.get("ewc_lambda", 0))
 
     def measured(self) -> dict[str, Any]:
         """Return what the run tells by itself, by field: all but what `with_forgetting` fills in."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..storage import markdown_table, replaced
-from .curves import INCREASES, curve_title, removed_at
+from .curves import INCREASES, method_title, removed_at
 from .picture import draw_picture
 from .records import (
     MissingRun,
@@ -56,9 +56,10 @@ Over documents: 95% bootstrap interval of the mean forgetting, the documents of 
 
 {markdown_table(_crossings_table(records))}
 
-Forgetting removed where a method's curve over lambda reaches an NLL on {names.task} so much above plain fine-tuning's,
-and the lambda that gets there (geometric mean over seeds); `-` where a seed's curve does not get there between two of
-its lambdas. One lambda makes no curve: nothing is read on a straight line from plain fine-tuning. {seeds}
+Forgetting removed where a method's curve over its strengths reaches an NLL on {names.task} so much above plain
+fine-tuning's, and the strength that gets there (geometric mean over seeds); `-` where a seed's curve does not get
+there between two of its strengths. One strength makes no curve: nothing is read on a straight line from plain
+fine-tuning. {seeds}
 """
 
 
@@ -145,9 +146,9 @@ def _settings_table(records: Sequence[RunRecord], names: TextNames) -> list[list
         ("peak memory (MiB)", "peak_memory_bytes", 2**-20, 0),
     )
     pretrained = pretrained_of(records)
-    table = [["name", "method", "lambda", "seeds", *(column[0] for column in columns), "forgetting over documents"]]
+    table = [["name", "method", "seeds", *(column[0] for column in columns), "forgetting over documents"]]
     for name, runs in group_by(records, attrgetter("name")).items():
-        row = [name, curve_title(runs[0]), f"{runs[0].ewc_lambda:g}", str(len(runs))]
+        row = [name, next(iter(runs[0].curves), method_title(runs[0].method)), str(len(runs))]
         for _, attribute, factor, decimals in columns:
             values = [*map(attrgetter(attribute), runs)]
             row.append("-" if None in values else _cell(*mean_and_interval(np.multiply(values, factor)), decimals))
@@ -157,14 +158,14 @@ def _settings_table(records: Sequence[RunRecord], names: TextNames) -> list[list
 
 
 def _crossings_table(records: Sequence[RunRecord]) -> list[list[str]]:
-    headings = [text for x in INCREASES for text in (f"removed at +{x:.0%} (%)", f"lambda at +{x:.0%}")]
+    headings = [text for x in INCREASES for text in (f"removed at +{x:.0%} (%)", f"strength at +{x:.0%}")]
     table = [["method", *headings]]
     for curve in zip(*(removed_at(records, increase) for increase in INCREASES), strict=True):
         row = [curve[0].curve]
         for at in curve:
             half_width = None if at.interval is None else 100 * at.interval
             row.append("-" if at.forgetting_removed is None else _cell(100 * at.forgetting_removed, half_width, 1))
-            row.append("-" if at.ewc_lambda is None else f"{float(f'{at.ewc_lambda:.3g}'):g}")
+            row.append("-" if at.strength is None else f"{float(f'{at.strength:.3g}'):g}")
         table.append(row)
     return table
 

@@ -150,6 +150,8 @@ def _run(
     return RunRecord(
         name=setting.name,
         method=(PRETRAINED if seed is None else PLAIN) if setting.method is None else setting.method.value,
+        curves=_curves(setting),
+        label=f"{setting.overrides['ewc_lambda']:g}" if "ewc_lambda" in setting.overrides else "",
         overrides=dict(setting.overrides),
         seed=seed,
         task_nll=task.nll,
@@ -161,6 +163,16 @@ def _run(
         task_documents=_scores(task),
         retention_documents=_scores(retention),
     )
+
+
+def _curves(setting: Setting) -> dict[str, float]:
+    """Return the curve over lambda that a penalty's setting is a point of, titled by whatever else it changes."""
+    others = {key: value for key, value in setting.overrides.items() if key != "ewc_lambda"}
+    if setting.method is None or len(others) == len(setting.overrides):
+        return {}
+    coupling = [others.pop("ewc_coupling")] if "ewc_coupling" in others else []
+    title = ", ".join([setting.method.title, *coupling, *(f"{key}={value}" for key, value in others.items())])
+    return {title: setting.overrides["ewc_lambda"]}
 
 
 def _load(model: str, training: EWCConfig) -> PreTrainedModel:

@@ -9,8 +9,9 @@ from ewc_hf.study import RunRecord
 from ewc_hf.study.records import mean_and_interval, with_forgetting
 
 FIELDS = (
-    "name method overrides seed task_nll task_perplexity retention_nll retention_perplexity "
-    "forgetting forgetting_interval forgetting_removed seconds peak_memory_bytes task_documents retention_documents"
+    "name method curves label needs_old_text fraction overrides seed "
+    "task_nll task_perplexity retention_nll retention_perplexity forgetting forgetting_interval forgetting_removed "
+    "seconds seconds_a_step peak_memory_bytes continuations task_documents retention_documents"
 ).split()
 
 

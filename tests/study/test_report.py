@@ -40,7 +40,6 @@ def test_markdown_shows_settings_and_removed_at():
     assert settings[0] == {
         "name": "pretrained",
         "method": "pretrained",
-        "lambda": "0",
         "seeds": "1",
         "NLL on dialogs": "5.500",
         "perplexity on dialogs": "244.69",
@@ -53,27 +52,27 @@ def test_markdown_shows_settings_and_removed_at():
         "forgetting over documents": "-",
     }
     fisher = settings[2]
-    assert (fisher["method"], fisher["lambda"]) == ("EWC (Fisher), loss", "10")
+    assert fisher["method"] == "EWC (Fisher), loss"
     assert (fisher["seeds"], fisher["forgetting removed (%)"]) == ("2", "31.0 ± 63.5")  # 12.7062 * 5
     assert (fisher["NLL on books"], fisher["forgetting (nats)"]) == ("4.690 ± 0.635", "0.690 ± 0.635")
     assert crossings == [
         {
             "method": "EWC (Fisher), loss",
             "removed at +1% (%)": "37.0 ± 63.5",  # 31 + 24 / 4
-            "lambda at +1%": "31.6",  # 10 * 100 ** 0.25
+            "strength at +1%": "31.6",  # 10 * 100 ** 0.25
             "removed at +2% (%)": "49.0 ± 63.5",  # 31 + 24 * 3 / 4
-            "lambda at +2%": "316",
+            "strength at +2%": "316",
             "removed at +5% (%)": "65.0 ± 31.8",  # (62.5 + 67.5) / 2
-            "lambda at +5%": "1730",  # sqrt(1000 * 3000)
+            "strength at +5%": "1730",  # sqrt(1000 * 3000)
         },
         {
             "method": "L2 to start, loss",
             "removed at +1% (%)": "-",
-            "lambda at +1%": "-",
+            "strength at +1%": "-",
             "removed at +2% (%)": "-",
-            "lambda at +2%": "-",
+            "strength at +2%": "-",
             "removed at +5% (%)": "-",
-            "lambda at +5%": "-",
+            "strength at +5%": "-",
         },
     ]
 

@@ -58,11 +58,11 @@ def test_the_pretrained_model_comes_first_then_every_setting_with_every_seed(fir
     _, records = first
     expected = [("pretrained", None), *[(name, seed) for seed in SEEDS for name in NAMES]]
     assert [(record.name, record.seed) for record in records] == expected
-    assert [(r.method, r.overrides) for r in records[:4]] == [
-        ("pretrained", {}),
-        ("plain", {}),
-        ("fisher", {"ewc_coupling": "decoupled", "ewc_lambda": 10.0}),
-        ("l2", {"ewc_coupling": "loss", "ewc_lambda": 1.0}),
+    assert [(r.method, r.overrides, r.curves, r.label) for r in records[:4]] == [
+        ("pretrained", {}, {}, ""),
+        ("plain", {}, {}, ""),
+        ("fisher", {"ewc_coupling": "decoupled", "ewc_lambda": 10.0}, {"EWC (Fisher), decoupled": 10.0}, "10"),
+        ("l2", {"ewc_coupling": "loss", "ewc_lambda": 1.0}, {"L2 to start, loss": 1.0}, "1"),
     ]
 
 
@@ -118,6 +118,8 @@ def test_a_setting_may_change_any_option(model, data, tmp_path):
     )
     assert still.task_nll == pytest.approx(pretrained.task_nll, rel=1e-6) != pytest.approx(plain.task_nll, rel=1e-3)
     assert unstabilized.overrides == {**stabilized.overrides, "ewc_stabilized": False}
+    assert unstabilized.curves == {"EWC (Fisher), loss, ewc_stabilized=False": 10.0}
+    assert still.curves == {}
     assert unstabilized.task_nll != stabilized.task_nll
     assert still.forgetting == pytest.approx(0, abs=1e-4)
 
