@@ -1,5 +1,6 @@
 """What does protection cost and give, against what else users would do?"""
 
+from .line import WeightLine
 from .protocol import Measurement, StudyData
 from .records import MissingRun, RunRecord, TextNames
 from .report import markdown_report, read_report, write_report
@@ -13,6 +14,7 @@ __all__ = [
     "Setting",
     "StudyData",
     "TextNames",
+    "WeightLine",
     "markdown_report",
     "parse_settings",
     "read_report",
