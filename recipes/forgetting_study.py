@@ -47,9 +47,11 @@ class StudyArguments:
         default=200, metadata={"help": "Documents that the importance is sampled from."}
     )
     max_retention_test_documents: int = field(default=40, metadata={"help": "Held-out documents of pretraining text."})
-    importances: str | None = field(
+    shared: str | None = field(
         default=None,
-        metadata={"help": "Folder of importances that studies share; default 'importance' in output_dir."},
+        metadata={
+            "help": "Folder of importances and rehearsal rows that studies share; default 'shared' in output_dir."
+        },
     )
     max_task_test_documents: int = field(default=300, metadata={"help": "Held-out documents of the task."})
 
@@ -77,7 +79,7 @@ def main() -> None:
 
     # 2. Importance, fine-tuning and perplexity for each setting and seed.
     settings = parse_settings(args.settings)
-    records = run_study(args.model, data, settings, args.seeds, training, measurement, args.importances)
+    records = run_study(args.model, data, settings, args.seeds, training, measurement, args.shared)
 
     # 3. The report's tables; the same and the picture are in the output folder.
     print(markdown_report(records, data.names))

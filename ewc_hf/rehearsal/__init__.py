@@ -2,12 +2,14 @@
 
 from .answers import Answers, answers_to, top_answers
 from .distil import kl_divergence
-from .generate import answer_rehearsal, generate_rehearsal
+from .generate import TOP_K, answer_rehearsal, generate_rehearsal
 from .record import RehearsalRecord, require_same_rehearsal
 from .rehearser import Rehearser
-from .rows import Rehearsal
+from .rows import REHEARSAL_CONFIG, Rehearsal
 
 __all__ = [
+    "REHEARSAL_CONFIG",
+    "TOP_K",
     "Answers",
     "Rehearsal",
     "RehearsalRecord",

@@ -16,7 +16,7 @@ from ..engines import agreed, process_index
 from ..storage import local_folder, read_json, replaced, sha256, write_json
 from .columns import COLUMNS
 
-CONFIG_NAME, ROWS_NAME = "rehearsal_config.json", "rehearsal.parquet"
+REHEARSAL_CONFIG, ROWS_NAME = "rehearsal_config.json", "rehearsal.parquet"
 _FORMAT = 1
 _REQUIRED = {"format", "source", "num_rows", "num_tokens", "top_k", "vocab_size", "model", "tokenizer", "sha256"}
 
@@ -49,7 +49,7 @@ class Rehearsal:
             target = Path(folder)
             target.mkdir(parents=True, exist_ok=True)
             table = self.rows.with_format("arrow")[:]
-            with replaced(target / CONFIG_NAME) as config, replaced(target / ROWS_NAME) as rows:
+            with replaced(target / REHEARSAL_CONFIG) as config, replaced(target / ROWS_NAME) as rows:
                 pq.write_table(table, rows, compression="zstd")
                 write_json(config, {**self.metadata, "sha256": sha256(rows)})
 
@@ -66,11 +66,11 @@ class Rehearsal:
         Raises:
             ValueError: nothing there, another format, or rows that are not those the configuration tells of.
         """
-        folder = local_folder(source, revision, [CONFIG_NAME, ROWS_NAME])
-        metadata = read_json(folder / CONFIG_NAME)
+        folder = local_folder(source, revision, [REHEARSAL_CONFIG, ROWS_NAME])
+        metadata = read_json(folder / REHEARSAL_CONFIG)
         if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT or not metadata.keys() >= _REQUIRED:
             raise ValueError(
-                f"expected rehearsal rows of format {_FORMAT} in '{folder / CONFIG_NAME}', got another content; "
+                f"expected rehearsal rows of format {_FORMAT} in '{folder / REHEARSAL_CONFIG}', got another content; "
                 "generate them again with this version"
             )
         path, recorded = folder / ROWS_NAME, metadata.pop("sha256")

@@ -58,5 +58,5 @@ def require_suitable(trainer: Trainer, rehearsal: Rehearsal) -> None:
         )
     table = rehearsal.rows.with_format("arrow")[:]
     require_within_context(model, max(lengths_of(table)))
-    ids = torch.from_numpy(pc.list_flatten(table["input_ids"]).to_numpy())
+    ids = torch.tensor(pc.list_flatten(table["input_ids"]).to_numpy())
     require_known_tokens(model, {"input_ids": ids})

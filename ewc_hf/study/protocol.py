@@ -16,8 +16,9 @@ from ..config import EWCConfig
 from ..engines import trainable_parameters
 from ..storage import fingerprint, read_json, replaced, write_json
 from .records import TextNames
-from .settings import SET_BY_THE_STUDY
 
+SET_BY_THE_STUDY = frozenset({"output_dir", "seed", "save_strategy", "disable_tqdm"})
+"""Arguments that the study gives to each run itself."""
 _CANNOT_MATTER = SET_BY_THE_STUDY | {
     "logging_strategy", "logging_steps", "logging_first_step",
     "log_level", "log_level_replica", "log_on_each_node", "report_to", "run_name", "project", "hub_token",
@@ -30,7 +31,7 @@ class StudyData:
     """What a study reads; examples are packed blocks of tokens, texts are held-out documents.
 
     Attributes:
-        retention_examples: like the pretraining text, for the importance.
+        retention_examples: like the pretraining text, for the importance and for what trains with old text.
         task_examples: what is learned.
         retention_texts: held out.
         task_texts: held out.
@@ -46,11 +47,17 @@ class StudyData:
 
 @dataclass(frozen=True)
 class Measurement:
-    """How importance is estimated and perplexity measured, alike for all runs of a study."""
+    """How importance is estimated, rehearsal rows are made and perplexity is measured, in all runs of a study."""
 
     num_examples: int = field(
         default=256, metadata={"help": "Blocks of pretraining text that importance is estimated on."}
     )
+    rehearsal_num_rows: int = field(default=2048, metadata={"help": "Rehearsal rows that the old model writes."})
+    rehearsal_tokens: int | None = field(
+        default=None, metadata={"help": "Tokens a row; default as the task's blocks."}
+    )
+    rehearsal_temperature: float = field(default=1.0, metadata={"help": "At which the rows are drawn."})
+    rehearsal_top_k: int = field(default=32, metadata={"help": "Answers that are stored at each position."})
     window: int | None = field(
         default=None, metadata={"help": "Tokens that the model sees at most; default its context."}
     )

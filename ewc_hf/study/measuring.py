@@ -1,0 +1,90 @@
+"""What a study measures of a model: the perplexity of both texts, and how it goes on from their beginnings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..config import EWCConfig
+from ..engines import evaluating
+from ..evaluation import PerplexityResult, evaluate_perplexity
+from .protocol import Measurement, StudyData
+from .records import RunRecord
+
+_PROMPTS, _PROMPT_TOKENS, _WRITTEN_TOKENS = 3, 24, 40
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Measures models alike.
+
+    Attributes:
+        tokenizer: the models'.
+        data: the texts.
+        training: its `per_device_eval_batch_size`.
+        measurement: how.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    data: StudyData
+    training: EWCConfig
+    measurement: Measurement
+
+    def __call__(self, model: PreTrainedModel, writes: bool = False, **known: Any) -> RunRecord:
+        """Return a model's record.
+
+        Args:
+            model: measured as it is.
+            writes: whether its continuations are wanted.
+            known: what else the record tells.
+        """
+        task, retention = (
+            self._perplexity(model, texts) for texts in (self.data.task_texts, self.data.retention_texts)
+        )
+        return RunRecord(
+            task_nll=task.nll,
+            task_perplexity=task.perplexity,
+            retention_nll=retention.nll,
+            retention_perplexity=retention.perplexity,
+            task_documents=[[document.nll_sum, document.num_tokens] for document in task.documents],
+            retention_documents=[[document.nll_sum, document.num_tokens] for document in retention.documents],
+            continuations=self._continuations(model) if writes else [],
+            **known,
+        )
+
+    def _perplexity(self, model: PreTrainedModel, texts: list[str]) -> PerplexityResult:
+        return evaluate_perplexity(
+            model,
+            self.tokenizer,
+            texts,
+            self.measurement.stride,
+            window=self.measurement.window,
+            max_document_tokens=self.measurement.max_document_tokens,
+            batch_size=self.training.per_device_eval_batch_size,
+            progress=False,
+        )
+
+    @torch.no_grad()
+    def _continuations(self, model: PreTrainedModel) -> list[list[str]]:
+        """Return [kind of text, prompt, continuation] for the beginning of some held-out documents of each kind."""
+        written = []
+        with evaluating(model), torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+            torch.manual_seed(0)
+            for kind, texts in (("task", self.data.task_texts), ("retention", self.data.retention_texts)):
+                for text in texts[:_PROMPTS]:
+                    prompt = self.tokenizer(text, return_tensors="pt", truncation=True, max_length=_PROMPT_TOKENS)
+                    prompt = prompt["input_ids"].to(model.device)
+                    sampling = GenerationConfig(
+                        do_sample=True,
+                        top_p=0.9,
+                        top_k=0,
+                        max_new_tokens=_WRITTEN_TOKENS,
+                        pad_token_id=self.tokenizer.eos_token_id,
+                    )
+                    tokens = model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=sampling)
+                    beginning, rest = tokens[0].split([prompt.shape[1], tokens.shape[1] - prompt.shape[1]])
+                    written.append([kind, self.tokenizer.decode(beginning), self.tokenizer.decode(rest)])
+        return written

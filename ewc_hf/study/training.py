@@ -1,0 +1,146 @@
+"""One run of a study: a model that is fine-tuned in one of the ways."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, interleave_datasets
+from torch import Tensor, nn
+from transformers import PreTrainedModel, TrainerCallback, default_data_collator
+
+from ..config import EWCConfig
+from ..rehearsal import TOP_K, Rehearsal, kl_divergence, top_answers
+from ..trainer import EWCTrainer
+from .settings import Setting
+from .token_weights import LOSSES
+from .ways import Way
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What the ways to fine-tune may use.
+
+    Attributes:
+        importance: folder of the setting's importance; None where it has none.
+        rows: its rehearsal rows; None where it has none.
+        old_text: blocks like the pretraining text.
+        load: loads the pretrained model.
+    """
+
+    importance: Path | None
+    rows: Rehearsal | None
+    old_text: Dataset
+    load: Callable[[], PreTrainedModel]
+
+
+def fine_tune(
+    setting: Setting, model: PreTrainedModel, args: EWCConfig, examples: Dataset, remembered: Remembered
+) -> tuple[PreTrainedModel, float]:
+    """Fine-tune a model in one way.
+
+    Args:
+        setting: the way.
+        model: the pretrained model, which is trained in place.
+        args: of this run: the setting's overrides and the seed are in it.
+        examples: blocks of the task.
+        remembered: what it may use.
+
+    Returns:
+        The model, adapters merged into it, and the median of a training step in seconds.
+    """
+    trained: Any = model
+    trainer_class: type[EWCTrainer] = EWCTrainer
+    options: dict[str, Any] = {}
+    if setting.way is Way.REPLAY:
+        examples = _mixed(examples, remembered.old_text, setting, args)
+    elif setting.way is Way.SELF_REPLAY:
+        assert remembered.rows is not None
+        ids = remembered.rows.rows.with_format(None)["input_ids"]
+        examples = _mixed(examples, Dataset.from_dict({"input_ids": ids, "labels": ids}), setting, args)
+    elif setting.way is Way.LORA:
+        trained = _with_adapters(model, setting)
+    elif setting.way is Way.LEARNING_WITHOUT_FORGETTING:
+        trainer_class, options = _LearningWithoutForgetting, {"old": remembered.load(), "weight": setting.strength}
+    clock = _StepClock()
+    trainer_class(
+        model=trained,
+        args=args,
+        consolidation=remembered.importance,
+        rehearsal=remembered.rows if setting.rehearses else None,
+        train_dataset=examples,
+        data_collator=default_data_collator,
+        compute_loss_func=LOSSES.get(setting.way),
+        callbacks=[clock],
+        **options,
+    ).train()
+    return (trained.merge_and_unload() if setting.way is Way.LORA else model), statistics.median(clock.seconds)
+
+
+def _mixed(examples: Dataset, others: Dataset, setting: Setting, args: EWCConfig) -> Dataset:
+    """Return the task's blocks with a share of others, at random places."""
+    assert setting.strength is not None
+    examples, others = (dataset.select_columns(["input_ids", "labels"]) for dataset in (examples, others))
+    return interleave_datasets(
+        [examples.shuffle(seed=args.seed), others.shuffle(seed=args.seed).cast(examples.features)],
+        probabilities=[1 - setting.strength, setting.strength],
+        seed=args.seed,
+        stopping_strategy="all_exhausted",
+    )
+
+
+def _with_adapters(model: PreTrainedModel, setting: Setting) -> Any:
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ValueError("expected peft for the setting 'lora', got none; `pip install peft`") from error
+    rank = int(setting.strength or 0)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, config)
+
+
+class _LearningWithoutForgetting(EWCTrainer):
+    """Adds `weight * KL(old || new)` at the task's own positions, as rehearsal does at its rows'.
+
+    The old model runs beside the new one, since a run of less than an epoch sees each block once.
+    """
+
+    def __init__(self, *args: Any, old: PreTrainedModel, weight: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._old, self._weight = old.eval(), weight
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """Add the divergence, of which each micro-batch has its share of the step's."""
+        ids_BT = inputs["input_ids"]
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if model.training:
+            with torch.no_grad():
+                answers = top_answers(self._old(input_ids=ids_BT).logits, TOP_K)
+            share = 1 if num_items_in_batch is None else 1 / self.current_gradient_accumulation_steps
+            loss = loss + self._weight * share * kl_divergence(outputs.logits, answers).mean()
+        return (loss, outputs) if return_outputs else loss
+
+
+class _StepClock(TrainerCallback):
+    """Measures how long each step takes."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = 0.0
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._start = time.perf_counter()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.seconds.append(time.perf_counter() - self._start)
