@@ -1,11 +1,12 @@
 """What does protection cost and give, against what else users would do?"""
 
 from .line import WeightLine
+from .parsing import parse_settings
 from .protocol import Measurement, StudyData
 from .records import MissingRun, RunRecord, TextNames
 from .report import markdown_report, read_report, write_report
 from .run import run_study
-from .settings import Setting, parse_settings
+from .settings import Setting
 
 __all__ = [
     "Measurement",

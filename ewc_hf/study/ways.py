@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from transformers.utils import ExplicitEnum
+from enum import Enum
 
 
-class Way(ExplicitEnum):
+class Way(str, Enum):
     """What is done to keep what a model knew."""
 
     PLAIN = "plain"
@@ -30,7 +30,7 @@ class Way(ExplicitEnum):
     """Each token's loss weighted by the entropy of the model's answer there (arXiv 2601.02151)."""
 
     @property
-    def title(self) -> str:
+    def called(self) -> str:
         """What it is called in tables and pictures."""
         return _TITLES[self]
 
