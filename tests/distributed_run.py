@@ -55,7 +55,7 @@ def begin(engine):
         PartialState(cpu=True)
 
 
-def make_trainer(case, folder, consolidation=None, **options):
+def make_trainer(case, folder, consolidation=None, rehearsal=None, **options):
     """The trainer of a case; in one process, with the same global batch."""
     begin(case.engine)
     checkpoint = folder / f"{case.model}-{case.dtype}"
@@ -92,6 +92,7 @@ def make_trainer(case, folder, consolidation=None, **options):
         model=model,
         args=args,
         consolidation=consolidation,
+        rehearsal=rehearsal,
         train_dataset=Tokens(),
         compute_loss_func=exact_loss,
     )
@@ -229,8 +230,7 @@ def main(folder, engines):
             if case.engine == engine:
                 save(folder, case.name, *train(case, folder))
     if engines == "zero":
-        save(folder, "refused", {}, refusals(make_trainer, folder))
-        return
+        return save(folder, "refused", {}, refusals(make_trainer, folder))
     distributed_alone.everything(folder, engines, make_trainer, shard, save)
     begin("ddp")
     for name in ESTIMATES:

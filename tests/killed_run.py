@@ -76,7 +76,7 @@ def consolidation_of(model):
     )
 
 
-def trainer_of(folder, options, callback=None):
+def trainer_of(folder, options, callback=None, rehearsal=None):
     """AdamW, dropout on, two epochs or more of shuffled examples, a checkpoint every second step of eight."""
     model = tiny_gpt2()
     draws = torch.Generator().manual_seed(2)
@@ -90,6 +90,7 @@ def trainer_of(folder, options, callback=None):
         model,
         EWCConfig(str(folder), **options),
         consolidation=consolidation_of(model),
+        rehearsal=rehearsal,
         train_dataset=[{"input_ids": ids, "labels": ids} for ids in examples],
         callbacks=None if callback is None else [callback],
     )

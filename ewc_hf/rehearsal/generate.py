@@ -133,7 +133,7 @@ def answer_rehearsal(
     if any(0 in example.get("attention_mask", ()) for example in examples):
         raise ValueError("expected rows without padding, got an attention mask with 0; cut the padding off")
     model = unwrap(model)
-    rows = [torch.tensor(example["input_ids"]) for example in examples]
+    rows = [torch.as_tensor(example["input_ids"]) for example in examples]
     longest = max(map(len, rows))
     require_within_context(model, longest)
     require_known_tokens(model, {"input_ids": torch.cat(rows)})

@@ -1,0 +1,76 @@
+"""Runs with rehearsal that go on from a checkpoint."""
+
+import pytest
+import torch
+from killed_run import trainer_of
+from tiny import VOCABULARY, tiny_gpt2
+from transformers import TrainerCallback
+
+from ewc_hf.rehearsal import answer_rehearsal
+
+
+@pytest.fixture(scope="module")
+def rehearsal():
+    return rows_of(seed=4)
+
+
+def rows_of(seed):
+    draws = torch.Generator().manual_seed(seed)
+    rows = [{"input_ids": torch.randint(0, VOCABULARY, (11,), generator=draws).tolist()} for _ in range(5)]
+    return answer_rehearsal(tiny_gpt2(), rows, progress=False)
+
+
+class Stop(TrainerCallback):
+    """Ends the run after its fourth step."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step == 4
+
+
+def trained(folder, rehearsal, resume=None, callback=None, **options):
+    options = {"ewc_lambda": 0.0, "gradient_accumulation_steps": 2, "rehearsal_rows": 2, "logging_steps": 1, **options}
+    trainer = trainer_of(folder, options, callback, rehearsal)
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def numbers(trainer):
+    logs = [entry["rehearsal_kl"] for entry in trainer.state.log_history if "rehearsal_kl" in entry]
+    return [p.detach() for p in trainer.model.parameters()], logs
+
+
+@pytest.mark.parametrize("ewc_lambda", [0.0, 3.0], ids=["alone", "with the penalty"])
+def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path, rehearsal, ewc_lambda):
+    whole, kls = numbers(trained(tmp_path / "whole", rehearsal, ewc_lambda=ewc_lambda))
+    trained(tmp_path / "stopped", rehearsal, callback=Stop(), ewc_lambda=ewc_lambda)
+    resumed, resumed_kls = numbers(trained(tmp_path / "stopped", rehearsal, resume=True, ewc_lambda=ewc_lambda))
+    assert all(map(torch.equal, whole, resumed))
+    assert len(kls) == 8 and resumed_kls == kls
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "got"),
+    [
+        (None, {}, "none"),
+        ("the same", {"rehearsal_weight": 2.0}, "rehearsal_weight 2.0, not 1.0"),
+        ("the same", {"rehearsal_rows": 1}, "rehearsal_rows 1, not 2"),
+        ("others", {}, "text "),
+    ],
+    ids=["none", "another weight", "fewer rows", "other rows"],
+)
+def test_a_resumed_run_does_not_change_its_rehearsal_without_a_word(tmp_path, rehearsal, given, options, got):
+    trained(tmp_path, rehearsal, callback=Stop())
+    rows = {"the same": rehearsal, "others": rows_of(seed=5)}.get(given)
+    with pytest.raises(ValueError, match=f"expected the rehearsal that the checkpoint was trained with, got .*{got}"):
+        trained(tmp_path, rows, resume=True, **options)
+    again = trained(tmp_path, rows, resume=True, ewc_allow_change=True, **options)
+    recorded = again.state.stateful_callbacks.get("RehearsalRecord")
+    assert again.state.global_step == 8
+    if given is not None:
+        assert recorded["attributes"]["rehearsal"]["rehearsal_rows"] == options.get("rehearsal_rows", 2)
+
+
+def test_a_run_may_take_up_rehearsal(tmp_path, rehearsal):
+    trained(tmp_path, None, callback=Stop())
+    trainer = trained(tmp_path, rehearsal, resume=True)
+    assert len(numbers(trainer)[1]) == 4
