@@ -83,13 +83,8 @@ class Rehearser:
         backward = accelerator.backward
 
         def backward_with_rows(loss: Tensor, **kwargs: Any) -> None:
-            if riding.logits is None:
-                raise ValueError(
-                    "expected a forward pass of the model with gradients in each training step, for rehearsal rows to "
-                    f"ride in, got none in {type(self._trainer).__name__}; train without `rehearsal`"
-                )
             real_RT = torch.arange(ids_RT.shape[1], device=device) < lengths_R[:, None]
-            kl = (kl_divergence(riding.logits, answers) * real_RT).sum() / num_positions
+            kl = (kl_divergence(riding.take_logits(), answers) * real_RT).sum() / num_positions
             self._remember(kl.detach())
             backward(loss + (self._weight * num_processes()) * kl, **kwargs)
 

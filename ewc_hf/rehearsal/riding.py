@@ -29,14 +29,12 @@ class RidingRows:
         ids_RT: token ids, padded on the right.
         lengths_R: tokens of each row.
 
-    Attributes:
-        logits: of the rows, [R, T, V], once the model was called with gradients.
     """
 
     def __init__(self, model: nn.Module, ids_RT: Tensor, lengths_R: Tensor) -> None:
         self._model, self._ids_RT, self._lengths_R = model, ids_RT, lengths_R
         self._shape: tuple[int, int] | None = None
-        self.logits: Tensor | None = None
+        self._logits: Tensor | None = None
 
     def __enter__(self) -> RidingRows:
         """Begin to watch the model."""
@@ -53,9 +51,23 @@ class RidingRows:
         for hook in self._hooks:
             hook.remove()
 
+    def take_logits(self) -> Tensor:
+        """Return the rows' logits, [R, T, V], once: they are not held through the backward pass.
+
+        Raises:
+            ValueError: the model was not called with gradients.
+        """
+        logits, self._logits = self._logits, None
+        if logits is None:
+            raise ValueError(
+                "expected a forward pass of the model with gradients in each training step, for rehearsal rows to ride "
+                "in, got none; train without `rehearsal`"
+            )
+        return logits
+
     def _add(self, _: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         """Put the rows below those of the task."""
-        if self.logits is not None or not torch.is_grad_enabled():
+        if self._logits is not None or not torch.is_grad_enabled():
             return None
         of_rows = [key for key, value in inputs.items() if isinstance(value, Tensor) and value.dim() > 0]
         if args or "input_ids" not in inputs or not set(of_rows) <= _PADDING.keys():
@@ -80,7 +92,7 @@ class RidingRows:
 
     def _take(self, _: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any], outputs: Any) -> Any:
         """Keep the rows' logits, and leave those of the task in the result."""
-        if self._shape is None or self.logits is not None:
+        if self._shape is None or self._logits is not None:
             return outputs
         batch, length = self._shape
         logits = outputs.get("logits") if isinstance(outputs, dict) else None
@@ -92,6 +104,6 @@ class RidingRows:
                 f"from {type(outputs).__name__}; switch off kernels that compute the loss without logits (such as "
                 "`use_liger_kernel`), or train without `rehearsal`"
             )
-        self.logits = logits[batch:, : self._ids_RT.shape[1]]
+        self._logits = logits[batch:, : self._ids_RT.shape[1]]
         outputs["logits"] = logits[:batch, :length]
         return outputs
