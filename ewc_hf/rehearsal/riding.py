@@ -60,8 +60,8 @@ class RidingRows:
         logits, self._logits = self._logits, None
         if logits is None:
             raise ValueError(
-                "expected a forward pass of the model with gradients in each training step, for rehearsal rows to ride "
-                "in, got none; train without `rehearsal`"
+                "expected a forward pass of the model with gradients in each training step, for rehearsal rows to "
+                "ride in, got none; train without `rehearsal`"
             )
         return logits
 

@@ -67,8 +67,8 @@ def main() -> None:
     notes = (
         f"{machine()['device']}: GPT-2 of width {args.n_embd}, {args.n_layer} layers, vocabulary {args.vocab_size}, "
         f"float32, {args.batch_size} x {args.length} tokens a step, {args.rows} rehearsal rows beside them with "
-        f"{args.top_k} answers a position. Ratios within a round, median (min to max) of {args.repeats} rounds. Memory: "
-        "the peak of a step beside weights and moments."
+        f"{args.top_k} answers a position. Ratios within a round, median (min to max) of {args.repeats} rounds. "
+        "Memory: the peak of a step beside weights and moments."
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     record = {"arguments": asdict(args), "seconds": seconds, "temporary_bytes": memory}
