@@ -5,6 +5,7 @@ from .consolidation import Consolidation
 from .evaluation import PerplexityResult, evaluate_perplexity
 from .importance import SynapticIntelligence, estimate_importance, l2_to_start
 from .penalty import Coupling
+from .rehearsal import Rehearsal, answer_rehearsal, generate_rehearsal
 from .trainer import EWCMixin, EWCTrainer
 from .version import __version__
 
@@ -16,9 +17,12 @@ __all__ = [
     "EWCMixin",
     "EWCTrainer",
     "PerplexityResult",
+    "Rehearsal",
     "SynapticIntelligence",
     "__version__",
+    "answer_rehearsal",
     "estimate_importance",
     "evaluate_perplexity",
+    "generate_rehearsal",
     "l2_to_start",
 ]

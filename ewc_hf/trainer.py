@@ -96,7 +96,8 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
         self._rehearser: Rehearser | None = None
         if rehearsal is not None and self._ewc.rehearsal_weight > 0:
             self.accelerator.wait_for_everyone()
-            self._rehearser = agreed(partial(self._rehearser_of, rehearsal))
+            given = (self, rehearsal, self._ewc.rehearsal_weight, self._ewc.rehearsal_rows)
+            self._rehearser = agreed(partial(Rehearser, *given))
             self.add_callback(RehearsalRecord())
         if self._remembered is not None or self._rehearser is not None:
             self.add_callback(_TrainingBegins(self))
@@ -110,10 +111,6 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
             if isinstance(remembered, Consolidation):
                 remembered.own_anchor()
         return ewc_lambda
-
-    def _rehearser_of(self, rehearsal: Rehearsal | str | os.PathLike[str]) -> Rehearser:
-        rows = rehearsal if isinstance(rehearsal, Rehearsal) else Rehearsal.from_pretrained(rehearsal)
-        return Rehearser(self, rows, self._ewc.rehearsal_weight, self._ewc.rehearsal_rows)
 
     def _has_state_of_its_own(self) -> bool:
         return super()._has_state_of_its_own() or self._remembered is not None or self._rehearser is not None
@@ -211,14 +208,8 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
             fused=self.args.torch_compile
             or (find_spec("triton") is not None and all(p.weight.is_cuda for p in parameters)),
         )
-        penalty = CoupledPenalty(
-            [diagonal],
-            parameters,
-            coupling,
-            ewc_lambda,
-            alphas,
-            predicts_forgetting=consolidation.metadata["unit"] == NATS_PER_TOKEN,
-        )
+        in_nats = consolidation.metadata["unit"] == NATS_PER_TOKEN
+        penalty = CoupledPenalty([diagonal], parameters, coupling, ewc_lambda, alphas, predicts_forgetting=in_nats)
         require_all_coupled(self._protected, diagonal.names)
         self._penalty, self._step_hook = penalty, optimizer.register_step_post_hook(penalty.pull)
         if (options.ewc_offload or bfloat16) and not isinstance(consolidation, StoredConsolidation):
@@ -232,7 +223,7 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
 
 
 class EWCTrainer(EWCMixin, Trainer):
-    """`transformers.Trainer` with the penalty of Elastic Weight Consolidation.
+    """`transformers.Trainer` with the penalty of Elastic Weight Consolidation, with self-rehearsal, or with both.
 
         trainer = EWCTrainer(model=model, args=EWCConfig("out"), consolidation="ckpt", train_dataset=dataset)
 

@@ -112,22 +112,13 @@ def kl_per_token(model, other, example):
         return (log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
 
 
-def divergence(old_log_p, new_log_p):
-    """`KL(old || new)` over the whole vocabulary, at each position."""
-    return (old_log_p.exp() * (old_log_p - new_log_p)).sum(-1)
-
-
 def truncated_divergence(old_log_p, new_log_p, top_k):
-    """The same over the old model's `top_k` likeliest tokens, and all others as one."""
-    chosen = old_log_p.argsort(-1, descending=True)[..., :top_k]
-    kept = torch.zeros_like(old_log_p, dtype=torch.bool).scatter(-1, chosen, True)
-    if kept.all():
-        return divergence(old_log_p, new_log_p)
-    grouped = []
-    for log_p in (old_log_p, new_log_p):
-        rest = torch.log((log_p.exp() * ~kept).sum(-1, keepdim=True))
-        grouped.append(torch.cat([log_p.gather(-1, chosen), rest], -1))
-    return divergence(*grouped)
+    """`KL(old || new)` at each position, over the old model's `top_k` likeliest tokens and all others as one."""
+    order = old_log_p.argsort(-1, descending=True)
+    old_log_p, new_log_p = (log_p.gather(-1, order) for log_p in (old_log_p, new_log_p))
+    old_rest, new_rest = (log_p[..., top_k:].logsumexp(-1) for log_p in (old_log_p, new_log_p))
+    of_rest = old_rest.exp() * (old_rest - new_rest) if top_k < order.shape[-1] else 0
+    return (old_log_p.exp() * (old_log_p - new_log_p))[..., :top_k].sum(-1) + of_rest
 
 
 def synaptic_intelligence(steps, end=None, damping=0.1):

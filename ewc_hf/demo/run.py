@@ -27,10 +27,10 @@ NAMES = TextNames(task="dialogs", retention="books")
 BLOCK = 128
 END_OF_TEXT = "<|endoftext|>"
 PRETRAINING_STEPS, FINETUNING_STEPS = 250, 30
-NUM_EXAMPLES = 256
+NUM_EXAMPLES, NUM_ROWS = 256, 256
 HELD_OUT = 30
 _QUIET: dict[str, Any] = {"report_to": "none", "save_strategy": "no", "dataloader_pin_memory": False}
-SETTINGS = ("l2:loss:0.03,0.1", "fisher:loss:50,100,200", "fisher:decoupled:20,45,90")
+SETTINGS = ("fisher:decoupled:5,20,60", "rehearsal:0.1,0.3,1", "fisher:decoupled:5:rehearsal_weight=0.1,0.3,1")
 
 
 def run_demo(output_dir: str) -> list[RunRecord]:
@@ -71,7 +71,7 @@ def run_demo(output_dir: str) -> list[RunRecord]:
         logging_steps=1000,
         **_QUIET,
     )
-    measurement = Measurement(num_examples=NUM_EXAMPLES, stride=BLOCK - 16)
+    measurement = Measurement(num_examples=NUM_EXAMPLES, rehearsal_num_rows=NUM_ROWS, stride=BLOCK - 16)
     return run_study(str(pretrained), data, parse_settings(SETTINGS), [0, 1], training, measurement)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -39,15 +40,20 @@ class Rehearser:
 
     Args:
         trainer: whose accelerator is set up.
-        rehearsal: the rows.
+        rehearsal: the rows, or the folder or Hub id where they are stored.
         weight: nats of the task that a nat of divergence weighs.
         rows: that ride in each micro-batch on each device.
 
     Raises:
-        ValueError: the rows do not suit the model, its tokenizer or the trainer's engine (`require_suitable`).
+        ValueError: the rows cannot be read, or do not suit the model, its tokenizer or the trainer's engine
+            (`require_suitable`).
     """
 
-    def __init__(self, trainer: Trainer, rehearsal: Rehearsal, weight: float, rows: int) -> None:
+    def __init__(
+        self, trainer: Trainer, rehearsal: Rehearsal | str | os.PathLike[str], weight: float, rows: int
+    ) -> None:
+        if not isinstance(rehearsal, Rehearsal):
+            rehearsal = Rehearsal.from_pretrained(rehearsal)
         require_suitable(trainer, rehearsal)
         self._trainer, self._weight, self._rows = trainer, weight, rows
         self._metadata, self._table = rehearsal.metadata, rehearsal.rows.with_format("arrow")
