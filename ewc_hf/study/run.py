@@ -41,7 +41,7 @@ def run_study(
     measurement: Measurement,
     importances: str | os.PathLike[str] | None = None,
 ) -> list[RunRecord]:
-    """Fine-tune the model in every setting with every seed, and write `report.json`, `.md` and `.png`.
+    """Fine-tune the model in every setting with every seed, and write `report.json`, `.md`, `.png` and `.html`.
 
     The report is written after each run and says which ones are missing. Runs that an earlier call finished in the
     same folder are not run again.

@@ -8,44 +8,98 @@ from made_up_records import PRETRAINED, curve, record, study
 from matplotlib.image import imread
 
 from ewc_hf.study import TextNames
-from ewc_hf.study.picture import draw_picture
+from ewc_hf.study.picture import draw_pictures
 
+BLUE, VERMILLION, GREEN, BLACK, GREY = "#0072B2", "#D55E00", "#009E73", "#000000", "#666666"
 SLOWER = dataclasses.replace(
     record("plain", 0, 0, 4.2, 4.5), name="plain-learning_rate=1e-4", overrides={"learning_rate": 1e-4}
 )
 
 
-def has_colour(picture, colour):
-    """Whether 6 x 6 pixels somewhere are all of this colour, as inside a marker, not in lines and letters."""
-    wanted = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    same = np.abs(picture[..., :3] - wanted).max(-1) < 0.01
-    return bool(np.lib.stride_tricks.sliding_window_view(same, (6, 6)).all((2, 3)).any())
+def draw(runs):
+    return [imread(io.BytesIO(png)) for png in draw_pictures(runs, TextNames(), "A title")]
+
+
+def rgb(colour):
+    return [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+
+def places(picture, colour):
+    """Where 6 x 6 pixels are all of this colour, as inside a marker, not in lines and letters; without the legend."""
+    same = np.abs(picture[:660, :, :3] - rgb(colour)).max(-1) < 0.01
+    return np.argwhere(np.lib.stride_tricks.sliding_window_view(same, (6, 6)).all((2, 3)))
+
+
+def straight(run):
+    """Perplexities that are the NLLs, which lie where they are easily found."""
+    return dataclasses.replace(run, task_perplexity=run.task_nll, retention_perplexity=run.retention_nll)
 
 
 @pytest.mark.parametrize(
     ("runs", "colours"),
     [
-        pytest.param(study(), {"#0072B2": True, "#009E73": True, "#D55E00": False, "#222222": True}, id="study"),
-        pytest.param([PRETRAINED], {"#0072B2": False, "#222222": False, "#666666": True}, id="pretrained only"),
-        pytest.param(study()[:1] + study()[2:5], {"#0072B2": True, "#222222": False}, id="no plain run"),
-        pytest.param(study()[:2], {"#0072B2": False, "#222222": True}, id="no method"),
-        pytest.param(
-            [*study(), *curve(2, (5, math.nan, 0.5), method="x")], {"#56B4E9": True, "#0072B2": True}, id="diverged"
-        ),
-        pytest.param([*study()[:2], SLOWER], {"#56B4E9": True, "#0072B2": False}, id="a setting without a lambda"),
+        pytest.param(study(), {BLUE: True, VERMILLION: True, GREEN: False, BLACK: True}, id="study"),
+        pytest.param([PRETRAINED], {BLUE: False, BLACK: False, GREY: True}, id="pretrained only"),
+        pytest.param(study()[:1] + study()[2:5], {BLUE: True, BLACK: False}, id="no plain run"),
+        pytest.param(study()[:2], {BLUE: False, BLACK: True}, id="no method"),
+        pytest.param([*study(), *curve(2, (5, math.nan, 0.5), method="x")], {BLUE: True, GREEN: False}, id="diverged"),
+        pytest.param([PRETRAINED, SLOWER], {BLACK: True, BLUE: False}, id="a setting on no curve"),
     ],
 )
 def test_the_picture_shows_what_there_is(runs, colours):
-    picture = imread(io.BytesIO(draw_picture(runs, TextNames(), "A title")))
-    assert picture.shape[:2] == (825, 1200)
-    assert {colour: has_colour(picture, colour) for colour in colours} == colours
+    (picture,) = draw(runs)
+    assert picture.shape[1] == 1200
+    assert {colour: len(places(picture, colour)) > 0 for colour in colours} == colours
 
 
 @pytest.mark.parametrize("strengths", [[(10, 4.3, 0.5)], [(10, 4.3, 0.5), (30, 4.4, 0.6)]], ids=["one", "two"])
 def test_no_line_leads_from_plain_fine_tuning_to_the_smallest_strength(strengths):
-    """Plain is at the left end, all of the method, its entry in the legend too, in the right half."""
-    runs = [dataclasses.replace(run, task_perplexity=run.task_nll) for run in curve(0, *strengths)]
-    pretrained = dataclasses.replace(PRETRAINED, task_perplexity=5.5)
-    picture = imread(io.BytesIO(draw_picture([pretrained, *runs], TextNames(), "A title")))
-    blue = (np.abs(picture[..., :3] - [0, 0x72 / 255, 0xB2 / 255]).max(-1) < 0.01).any(0)
+    """Plain is at the left end, all of the method in the right half."""
+    (picture,) = draw([straight(run) for run in (PRETRAINED, *curve(0, *strengths))])
+    blue = (np.abs(picture[:660, :, :3] - rgb(BLUE)).max(-1) < 0.01).any(0)
     assert np.flatnonzero(blue).min() > 600
+
+
+def test_a_line_leads_from_plain_fine_tuning_where_that_is_a_point_of_the_curve():
+    plain, *fisher = curve(0, (10, 4.3, 0.5), (30, 4.4, 0.6))
+    runs = [dataclasses.replace(plain, curves=dict.fromkeys(fisher[0].curves, 0.0)), *fisher]
+    (picture,) = draw([straight(run) for run in (PRETRAINED, *runs)])
+    blue = (np.abs(picture[:660, :, :3] - rgb(BLUE)).max(-1) < 0.01).any(0)
+    assert np.flatnonzero(blue).min() < 300
+
+
+@pytest.mark.parametrize("number", [8, 9, 12])
+def test_the_ninth_curve_and_all_after_it_are_in_a_second_picture(number):
+    runs = [
+        record("fisher", 1, 0, 4.02 + 0.02 * i, 4.9 - 0.06 * i, curves={f"curve {i}": 1.0}) for i in range(number - 1)
+    ]
+    runs = [dataclasses.replace(run, name=f"run {i}") for i, run in enumerate(runs)]
+    pictures = draw([straight(run) for run in (PRETRAINED, *curve(0), *runs, record("l2", 1, 0, 4.3, 4.2))])
+    assert len(pictures) == (1 if number == 8 else 2)
+    assert [len(places(picture, VERMILLION)) > 0 for picture in pictures] == [False, True][
+        -len(pictures) :
+    ] or number == 8
+    assert all(len(places(picture, BLACK)) for picture in pictures), "plain fine-tuning is in both"
+
+
+def test_both_pictures_have_the_same_frame():
+    runs = [record(f"method {i}", 1, 0, 4.1 + 0.05 * i, 4.5) for i in range(12)]
+    first, second = draw([PRETRAINED, *curve(0), *runs])
+    assert places(first, BLACK).tolist() == places(second, BLACK).tolist()
+
+
+def test_interpolated_models_leave_the_frame_to_the_trained_ones():
+    runs = [PRETRAINED, *curve(0, (10, 4.1, 0.4), (30, 4.3, 0.6))]
+    far = record("plain", 0, 0, 5.0, 4.3, name="plain-0.5", curves={"plain, interpolated": 0.5}, fraction=0.5)
+    far = dataclasses.replace(far, label="0.5")
+    (without,), (picture,) = draw(runs), draw([*runs, far])
+    assert places(without, BLUE).tolist() == places(picture, BLUE).tolist()
+
+
+def test_plain_fine_tuning_alone_shows_all_of_its_interpolated_models():
+    plain = dataclasses.replace(record("plain", 0, 0, 4.0, 5.0), curves={"plain, interpolated": 0.0})
+    far = dataclasses.replace(plain, name="plain-0.5", curves={"plain, interpolated": 0.5}, fraction=0.5, task_nll=5.3)
+    (picture,) = draw([straight(run) for run in (PRETRAINED, plain, far)])
+    columns = places(picture, BLACK)[:, 1]
+    assert columns.max() < 400, "its star is at the left end, as the frame reaches to the interpolated one"
+    assert places(picture, GREY)[:, 1].min() > 1000, "and the pretrained model is beyond it"
