@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
 from matplotlib.patheffects import withStroke
 
 from .curves import curves_of
-from .records import PLAIN, PRETRAINED, RunRecord, group_by
+from .records import PLAIN, PRETRAINED, RunRecord, group_by, mean_and_interval
 
 _Style = dict[str, Any]  # arguments of `Axes.plot`
 PLAIN_COLOUR = "#000000"
@@ -57,3 +57,19 @@ def lines_of(records: Sequence[RunRecord]) -> list[Line]:
         style = {**styles[before % len(styles)], **(_PALE if colour == _PALETTE[-1] else {})}
         lines.append(Line(title, [*group_by(runs, attrgetter("name")).values()], colour, style, interpolated))
     return lines
+
+
+def labels_of(lines: Iterable[Line]) -> list[tuple[str, tuple[float, float], str]]:
+    """(text, place, colour) of each setting once, whatever curves it lies on; trained models come first."""
+    labels: dict[str, tuple[str, tuple[float, float], str]] = {}
+    for line in sorted(lines, key=attrgetter("interpolated")):
+        for runs in line.settings:
+            labels.setdefault(runs[0].name, (runs[0].label, point_of(runs)[:2], line.colour))
+    return [*labels.values()]
+
+
+def point_of(runs: Sequence[RunRecord]) -> tuple[float, float, float, float]:
+    """(x, y, half-width in x, half-width in y) of a setting's seeds in the picture."""
+    x, dx = mean_and_interval([run.task_perplexity for run in runs])
+    y, dy = mean_and_interval([run.retention_perplexity for run in runs])
+    return x, y, dx or 0.0, dy or 0.0

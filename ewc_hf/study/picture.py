@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .labels import place_labels
-from .lines import PLAIN_COLOUR, Line, lines_of
-from .records import PLAIN, PRETRAINED, RunRecord, TextNames, group_by, mean_and_interval, pretrained_of
+from .lines import PLAIN_COLOUR, Line, labels_of, lines_of, point_of
+from .records import PLAIN, PRETRAINED, RunRecord, TextNames, group_by, pretrained_of
 
 CURVES_A_PICTURE = 8
 _GREY = "#666666"
@@ -43,22 +43,15 @@ def draw_pictures(records: Sequence[RunRecord], names: TextNames, title: str) ->
     return pictures
 
 
-def _point(runs: Sequence[RunRecord]) -> tuple[float, float, float, float]:
-    """(x, y, half-width in x, half-width in y) of a setting in the picture."""
-    x, dx = mean_and_interval([run.task_perplexity for run in runs])
-    y, dy = mean_and_interval([run.retention_perplexity for run in runs])
-    return x, y, dx or 0.0, dy or 0.0
-
-
 def _frame(records: Sequence[RunRecord]) -> _Frame:
     """Limits in x and y that hold all trained models; the interpolated ones too, if only plain is trained."""
     start = pretrained_of(records)
     tuned = [run for run in records if run.name != PRETRAINED]
     trained = [run for run in tuned if run.fraction == 1]
     shown = trained if any(run.name != PLAIN for run in trained) else tuned
-    points = [_point(runs) for runs in group_by(shown, attrgetter("name")).values()]
+    points = [point_of(runs) for runs in group_by(shown, attrgetter("name")).values()]
     points = [point for point in points if all(map(math.isfinite, point))]
-    x, y, dx, dy = np.transpose(points or [_point([start])])
+    x, y, dx, dy = np.transpose(points or [point_of([start])])
     left, right = min(x - dx), max(x + dx)
     if start.task_perplexity < right + 0.25 * (right - left):
         right = max(right, start.task_perplexity)
@@ -102,7 +95,7 @@ def _draw(lines: Sequence[Line], records: Sequence[RunRecord], frame: _Frame, na
             frameon=False,
         )
         figure.draw_without_rendering()
-        place_labels(axes, _labels(lines))
+        place_labels(axes, labels_of(lines))
     image = io.BytesIO()
     figure.savefig(image, format="png")
     return image.getvalue()
@@ -129,7 +122,7 @@ def _draw_pretrained(axes: Axes, start: RunRecord, names: TextNames) -> None:
 
 
 def _draw_plain(axes: Axes, plain: Sequence[RunRecord]) -> None:
-    for x, y, dx, dy in [_point(plain)] if plain else []:
+    for x, y, dx, dy in [point_of(plain)] if plain else []:
         axes.errorbar(x, y, dy, dx, "*", ms=18, c=PLAIN_COLOUR, mec="white", elinewidth=0.8, zorder=5)
         side: dict[str, Any] = {"ha": "left"} if x < np.mean(axes.get_xlim()) else {"ha": "right"}
         offset = (11 if side["ha"] == "left" else -11, 4)
@@ -137,16 +130,7 @@ def _draw_plain(axes: Axes, plain: Sequence[RunRecord]) -> None:
 
 
 def _draw_line(axes: Axes, line: Line) -> None:
-    x, y, dx, dy = np.transpose([_point(runs) for runs in line.settings])
+    x, y, dx, dy = np.transpose([point_of(runs) for runs in line.settings])
     if not line.interpolated:
         axes.errorbar(x, y, dy, dx, fmt="none", ecolor=(line.colour, 0.5), elinewidth=0.8)
     axes.plot(x, y, c=line.colour, label=line.title, **line.style)
-
-
-def _labels(lines: Iterable[Line]) -> list[tuple[str, tuple[float, float], str]]:
-    """(text, place, colour) of each setting once, whatever curves it lies on; trained models come first."""
-    labels: dict[str, tuple[str, tuple[float, float], str]] = {}
-    for line in sorted(lines, key=attrgetter("interpolated")):
-        for runs in line.settings:
-            labels.setdefault(runs[0].name, (runs[0].label, _point(runs)[:2], line.colour))
-    return [*labels.values()]

@@ -1,8 +1,9 @@
 import dataclasses
+import math
 
 from made_up_records import PRETRAINED, curve, record, study
 
-from ewc_hf.study.lines import lines_of
+from ewc_hf.study.lines import labels_of, lines_of
 
 BLUE, VERMILLION, BLACK = "#0072B2", "#D55E00", "#000000"
 
@@ -66,6 +67,27 @@ def test_a_method_has_one_colour_and_its_curves_differ_in_style():
         "single": (BLUE, "", "s"),
         "slower": (BLACK, "", "s"),
     }
+
+
+def test_a_curve_that_begins_at_plain_fine_tuning_has_its_methods_colour():
+    plain, fisher = curve(0, (10, 4.1, 0.4))
+    runs = [dataclasses.replace(plain, curves=dict.fromkeys(fisher.curves, 0.0)), fisher]
+    assert shown([PRETRAINED, *runs]) == {"EWC (Fisher), loss": (BLUE, "-", "o")}
+
+
+def test_every_setting_is_labelled_once_with_its_mean_and_trained_ones_first():
+    plain, fisher = curve(0, (10, 4.1, 0.4))
+    between = "Fisher 10, interpolated"
+    runs = [
+        dataclasses.replace(plain, curves={"plain, interpolated": 0.0}),
+        dataclasses.replace(interpolated(plain, "plain, interpolated"), label="0.5"),
+        dataclasses.replace(fisher, curves={**fisher.curves, between: 0.0}),
+        dataclasses.replace(fisher, seed=1, curves={**fisher.curves, between: 0.0}, task_perplexity=0.0),
+        interpolated(fisher, between),
+    ]
+    labels = labels_of(lines_of([PRETRAINED, *runs]))
+    assert [(text, colour) for text, _, colour in labels] == [("10", BLUE), ("", BLACK), ("0.5", BLACK), ("10", BLUE)]
+    assert labels[0][1] == (math.exp(4.1) / 2, math.exp(4.6))
 
 
 def test_no_two_of_many_lines_look_alike():

@@ -15,6 +15,12 @@ SLOWER = dataclasses.replace(
     record("plain", 0, 0, 4.2, 4.5), name="plain-learning_rate=1e-4", overrides={"learning_rate": 1e-4}
 )
 
+INFINITE = dataclasses.replace(record("x", 1, 0, 4.2, 4.5), task_perplexity=math.inf)
+
+
+def title_width(picture):
+    return np.flatnonzero((picture[:42, :, :3] < 0.5).any((0, 2))).max()
+
 
 def draw(runs):
     return [imread(io.BytesIO(png)) for png in draw_pictures(runs, TextNames(), "A title")]
@@ -42,7 +48,8 @@ def straight(run):
         pytest.param([PRETRAINED], {BLUE: False, BLACK: False, GREY: True}, id="pretrained only"),
         pytest.param(study()[:1] + study()[2:5], {BLUE: True, BLACK: False}, id="no plain run"),
         pytest.param(study()[:2], {BLUE: False, BLACK: True}, id="no method"),
-        pytest.param([*study(), *curve(2, (5, math.nan, 0.5), method="x")], {BLUE: True, GREEN: False}, id="diverged"),
+        pytest.param([*curve(2, (5, math.nan, 0.5), method="x"), *study()], {BLUE: False, GREEN: True}, id="diverged"),
+        pytest.param([*study(), INFINITE], {BLUE: True, VERMILLION: True, GREEN: False}, id="infinite"),
         pytest.param([PRETRAINED, SLOWER], {BLACK: True, BLUE: False}, id="a setting on no curve"),
     ],
 )
@@ -68,18 +75,16 @@ def test_a_line_leads_from_plain_fine_tuning_where_that_is_a_point_of_the_curve(
     assert np.flatnonzero(blue).min() < 300
 
 
-@pytest.mark.parametrize("number", [8, 9, 12])
-def test_the_ninth_curve_and_all_after_it_are_in_a_second_picture(number):
+@pytest.mark.parametrize(("number", "shows_last"), [(8, [True]), (9, [False, True]), (12, [False, True])])
+def test_the_ninth_curve_and_all_after_it_are_in_a_second_picture_that_says_so(number, shows_last):
+    names = [f"curve {i}" for i in range(1, number)]
     runs = [
-        record("fisher", 1, 0, 4.02 + 0.02 * i, 4.9 - 0.06 * i, curves={f"curve {i}": 1.0}) for i in range(number - 1)
+        record("fisher", 1, 0, 4.05, 4.9 - 0.05 * i, name=name, curves={name: 1.0}) for i, name in enumerate(names)
     ]
-    runs = [dataclasses.replace(run, name=f"run {i}") for i, run in enumerate(runs)]
     pictures = draw([straight(run) for run in (PRETRAINED, *curve(0), *runs, record("l2", 1, 0, 4.3, 4.2))])
-    assert len(pictures) == (1 if number == 8 else 2)
-    assert [len(places(picture, VERMILLION)) > 0 for picture in pictures] == [False, True][
-        -len(pictures) :
-    ] or number == 8
+    assert [len(places(picture, VERMILLION)) > 0 for picture in pictures] == shows_last
     assert all(len(places(picture, BLACK)) for picture in pictures), "plain fine-tuning is in both"
+    assert len(pictures) == 1 or title_width(pictures[1]) > title_width(pictures[0]) + 100
 
 
 def test_both_pictures_have_the_same_frame():
@@ -103,3 +108,42 @@ def test_plain_fine_tuning_alone_shows_all_of_its_interpolated_models():
     columns = places(picture, BLACK)[:, 1]
     assert columns.max() < 400, "its star is at the left end, as the frame reaches to the interpolated one"
     assert places(picture, GREY)[:, 1].min() > 1000, "and the pretrained model is beyond it"
+
+
+def test_bars_show_what_seeds_do_to_trained_models_only():
+    def spread(nats, **fields):
+        plain, fisher = curve(0, (10, 4.5, 0.5))
+        seeds = [dataclasses.replace(fisher, seed=seed, task_nll=4.5 + nats * seed, **fields) for seed in (-1, 1)]
+        frame = record("l2", 1, 0, 5.2, 4.2)
+        (picture,) = draw([straight(run) for run in (PRETRAINED, plain, *seeds, frame)])
+        return picture[:660].tolist()
+
+    assert spread(0.0, fraction=0.5) == spread(0.01, fraction=0.5)
+    assert spread(0.0) != spread(0.01)
+
+
+def test_what_is_beside_the_points_is_their_label():
+    plain, fisher = curve(0, (10, 4.5, 0.5))
+    (labelled,), (bare,) = (draw([PRETRAINED, plain, dataclasses.replace(fisher, label=text)]) for text in ("w 1", ""))
+    assert labelled.shape == bare.shape
+    changed = np.argwhere((labelled != bare).any(-1))
+    marker = places(labelled, BLUE).mean(0)
+    assert 0 < len(changed) and np.abs(changed - marker).max() < 60
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_name_of_plain_fine_tuning_is_in_the_picture(side):
+    """Nothing is drawn at the edges, as would be of a text that is cut there."""
+    runs = curve(0, *([(10, 4.5, 0.4)] if side == "left" else [(10, 3.5, 0.4)]))
+    (picture,) = draw([straight(run) for run in (PRETRAINED, *runs)])
+    star = places(picture, BLACK)[:, 1].mean()
+    assert (star < 600) == (side == "left")
+    assert (picture[:, -6:] == 1).all() and (picture[:, :6] == 1).all()
+
+
+@pytest.mark.parametrize("letters", [20, 44, 80])
+def test_long_titles_are_not_cut(letters):
+    titles = [f"{number} {'EWC (Fisher), decoupled, ' * 4}"[:letters] for number in range(3)]
+    runs = [record("fisher", 1, 0, 4.1, 4.5, name=title, curves={title: 1.0}) for title in titles]
+    (picture,) = draw([PRETRAINED, *runs])
+    assert (picture[:, -6:] == 1).all() and (picture[-4:] == 1).all()
