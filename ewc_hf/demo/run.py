@@ -40,7 +40,7 @@ def run_demo(output_dir: str) -> list[RunRecord]:
     first was interrupted.
 
     Args:
-        output_dir: gets the pretrained model, the importances and `report.json`, `report.md` and `report.png`.
+        output_dir: gets the pretrained model, the importances and `report.json`, `.md`, `.png` and `.html`.
 
     Returns:
         The records of the report.

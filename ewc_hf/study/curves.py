@@ -14,10 +14,9 @@ from operator import attrgetter
 import numpy as np
 from scipy import stats
 
-from ..importance import Method
 from .records import PLAIN, RunRecord, group_by, mean_and_interval, with_forgetting
 
-INCREASES = (0.01, 0.02, 0.05)
+INCREASES = (0.01, 0.02, 0.03, 0.05)
 """Rises of the task NLL over plain fine-tuning's at which methods are compared, as fractions."""
 
 
@@ -26,6 +25,7 @@ class RemovedAt:
     """What a curve removes of the forgetting where its task NLL is `1 + increase` times plain fine-tuning's."""
 
     curve: str
+    needs_old_text: bool
     increase: float  # a fraction: 0.02 for +2%
     forgetting_removed: float | None  # a fraction, mean over seeds; None if the curve of any seed does not cross it
     interval: float | None  # half-width of its 95% t-interval; None for fewer than two seeds
@@ -55,11 +55,12 @@ def removed_at(records: Iterable[RunRecord], increase: float) -> list[RemovedAt]
         crossings = [_crossing(curve, plain[seed], seeds[seed], increase) if seed in plain else None for seed in seeds]
         found = [crossing for crossing in crossings if crossing is not None]
         removed, interval, strength = None, None, None
+        needs_old_text = any(run.needs_old_text for run in runs)
         if len(found) == len(seeds):
             removed, interval = mean_and_interval([fraction for fraction, _ in found])
             strengths = [at for _, at in found]
             strength = float(stats.gmean(strengths) if min(strengths) > 0 else np.mean(strengths))
-        results.append(RemovedAt(curve, increase, removed, interval, strength, len(seeds)))
+        results.append(RemovedAt(curve, needs_old_text, increase, removed, interval, strength, len(seeds)))
     return results
 
 
@@ -74,11 +75,6 @@ def curves_of(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
         for title, runs in curves.items()
         if any(run.curves[title] > 0 for run in runs)
     }
-
-
-def method_title(method: str) -> str:
-    """What a method is called in tables and pictures."""
-    return Method(method).title if method in list(Method) else method
 
 
 def _crossing(curve: str, plain: RunRecord, runs: Sequence[RunRecord], increase: float) -> tuple[float, float] | None:

@@ -1,11 +1,15 @@
 import dataclasses
 import json
+import re
 
 import pytest
 from made_up_records import PRETRAINED, curve, record, study
 
 from ewc_hf.study import MissingRun, RunRecord, TextNames, markdown_report, read_report, write_report
+from ewc_hf.study.contents import sections
 from ewc_hf.study.curves import removed_at
+from ewc_hf.study.page import html_report
+from ewc_hf.study.picture import draw_pictures
 from ewc_hf.study.records import with_forgetting
 
 NAMES = TextNames("dialogs", "books")
@@ -23,93 +27,77 @@ def tables(markdown):
     return found
 
 
-def test_markdown_shows_settings_and_removed_at():
+def test_markdown_shows_every_table_under_its_heading_with_its_note():
     text = markdown_report(study(), NAMES, "A title")
-    settings, crossings = tables(text)
-    assert text.startswith("# A title\n")
-    assert "\n## removed_at\n" in text
-    assert "nats per token" in text and text.count("95% t-interval") == 2
-    assert [row["name"] for row in settings] == [
-        "pretrained",
-        "plain",
-        "fisher-loss-10",
-        "fisher-loss-1000",
-        "fisher-loss-3000",
-        "l2-loss-0.1",
-    ]
-    assert settings[0] == {
-        "name": "pretrained",
-        "method": "pretrained",
-        "seeds": "1",
-        "NLL on dialogs": "5.500",
-        "perplexity on dialogs": "244.69",
-        "NLL on books": "4.000",
-        "perplexity on books": "54.60",
-        "forgetting (nats)": "0.000",
-        "forgetting removed (%)": "-",
-        "seconds": "60.0",
-        "peak memory (MiB)": "3",
-        "forgetting over documents": "-",
-    }
-    fisher = settings[2]
-    assert fisher["method"] == "EWC (Fisher), loss"
-    assert (fisher["seeds"], fisher["forgetting removed (%)"]) == ("2", "31.0 ± 63.5")  # 12.7062 * 5
-    assert (fisher["NLL on books"], fisher["forgetting (nats)"]) == ("4.690 ± 0.635", "0.690 ± 0.635")
-    assert crossings == [
-        {
-            "method": "EWC (Fisher), loss",
-            "removed at +1% (%)": "37.0 ± 63.5",  # 31 + 24 / 4
-            "strength at +1%": "31.6",  # 10 * 100 ** 0.25
-            "removed at +2% (%)": "49.0 ± 63.5",  # 31 + 24 * 3 / 4
-            "strength at +2%": "316",
-            "removed at +5% (%)": "65.0 ± 31.8",  # (62.5 + 67.5) / 2
-            "strength at +5%": "1730",  # sqrt(1000 * 3000)
-        },
-        {
-            "method": "L2 to start, loss",
-            "removed at +1% (%)": "-",
-            "strength at +1%": "-",
-            "removed at +2% (%)": "-",
-            "strength at +2%": "-",
-            "removed at +5% (%)": "-",
-            "strength at +5%": "-",
-        },
-    ]
-
-
-def test_an_unknown_method_shows_its_own_name_and_half_a_seed_set_a_dash():
-    runs = [PRETRAINED, *curve(0, (1, 4.1, 0.5), method="replay"), record("replay", 1, 1, 4.1, 4.5)]
-    settings, _ = tables(markdown_report(runs, NAMES))
-    assert settings[2]["method"] == "replay, loss"
-    assert settings[2]["forgetting removed (%)"] == "-"
+    shown = sections(with_forgetting(study()), NAMES)
+    assert text.startswith("# A title\n\n## settings\n\n| name ")
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == [section.heading for section in shown]
+    expected = [[dict(zip(section.table[0], row, strict=True)) for row in section.table[1:]] for section in shown]
+    assert tables(text) == expected
+    assert [section.note for section in shown if f"|\n\n{section.note}\n" not in text] == []
 
 
 def test_written_report_reads_back_and_leaves_nothing_else(tmp_path):
     folder = tmp_path / "a" / "b"
     paths = write_report(study(), folder, NAMES, "A title")
     write_report(study(), folder, NAMES, "A title")
-    assert paths == tuple(folder / name for name in ("report.json", "report.md", "report.png"))
+    assert paths == tuple(folder / f"report.{kind}" for kind in ("json", "md", "png", "html"))
     assert sorted(folder.iterdir()) == sorted(paths)
     assert read_report(paths[0]) == (with_forgetting(study()), NAMES)
     assert paths[1].read_text(encoding="utf-8") == markdown_report(study(), NAMES, "A title")
+    page = html_report(with_forgetting(study()), NAMES, "A title", [], [paths[2].read_bytes()])
+    assert paths[3].read_text(encoding="utf-8") == page
     state = json.loads(paths[0].read_text())
     assert list(state) == ["names", "missing", "runs", "removed_at"]
     assert state["missing"] == []
     assert state["names"] == {"task": "dialogs", "retention": "books"}
     assert all(list(run) == [field.name for field in dataclasses.fields(RunRecord)] for run in state["runs"])
-    expected = [dataclasses.asdict(row) for increase in (0.01, 0.02, 0.05) for row in removed_at(study(), increase)]
+    expected = [dataclasses.asdict(row) for x in (0.01, 0.02, 0.03, 0.05) for row in removed_at(study(), x)]
     assert state["removed_at"] == expected
+
+
+def test_everything_that_a_record_says_reads_back(tmp_path):
+    run = record(
+        "plain",
+        0,
+        0,
+        4.1,
+        4.5,
+        name="plain-0.5",
+        curves={"plain, interpolated": 0.5},
+        label="0.5",
+        needs_old_text=True,
+        fraction=0.5,
+        seconds_a_step=0.25,
+        continuations=[["task", "a: Hi", "b: Hello"]],
+        retention_documents=[[9.0, 2], [8.0, 2]],
+    )
+    path, *_ = write_report([*study(), run], tmp_path, NAMES)
+    assert read_report(path)[0] == with_forgetting([*study(), run])
+
+
+def test_curves_that_find_no_room_have_a_picture_of_their_own_which_goes_with_them(tmp_path):
+    many = [PRETRAINED, *curve(0), *(record(f"method {i}", 1, 0, 4.1, 4.5) for i in range(9))]
+    more = tmp_path / "report_more.png"
+    *_, page = write_report(many, tmp_path, NAMES)
+    pictures = draw_pictures(with_forgetting(many), NAMES, "Fine-tuning without forgetting")
+    assert [(tmp_path / "report.png").read_bytes(), more.read_bytes()] == pictures
+    assert page.read_text().count("<img ") == 2
+    *_, page = write_report(many[:-1], tmp_path, NAMES)
+    assert not more.exists()
+    assert page.read_text().count("<img ") == 1
 
 
 def test_an_unfinished_report_says_what_is_missing(tmp_path):
     missing = [MissingRun("l2-loss-1", 0), MissingRun("plain", 2), MissingRun("l2-loss-1", 2)]
-    written, text, picture = write_report(study(), tmp_path / "unfinished", NAMES, "A title", missing)
+    written, text, picture, page = write_report(study(), tmp_path / "unfinished", NAMES, "A title", missing)
     assert json.loads(written.read_text())["missing"] == [dataclasses.asdict(run) for run in missing]
     said = "**Unfinished: 11 of 14 runs.** Missing: l2-loss-1, seed 0, 2; plain, seed 2."
-    assert text.read_text().startswith(f"# A title\n\n{said}\n\n| name ")
-    _, whole, drawn = write_report(study(), tmp_path / "whole", NAMES, "A title")
+    assert text.read_text().startswith(f"# A title\n\n{said}\n\n## settings\n")
+    _, whole, drawn, _ = write_report(study(), tmp_path / "whole", NAMES, "A title")
     assert text.read_text() == whole.read_text().replace("# A title\n", f"# A title\n\n{said}\n", 1)
     assert picture.read_bytes() != drawn.read_bytes(), "its title says so"
+    assert "Missing: l2-loss-1, seed 0, 2; plain, seed 2." in page.read_text()
 
 
 def test_a_report_that_cannot_be_made_leaves_the_old_one(tmp_path):
@@ -136,6 +124,12 @@ def test_a_failed_rename_leaves_no_temporary_and_keeps_the_old_file(tmp_path, mo
     assert paths[0].read_bytes() == before
 
 
+def without(field):
+    """A whole report as of a version whose records had no such field."""
+    run = {key: value for key, value in dataclasses.asdict(PRETRAINED).items() if key != field}
+    return json.dumps({"names": dataclasses.asdict(NAMES), "missing": [], "runs": [run], "removed_at": []})
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -144,7 +138,9 @@ def test_a_failed_rename_leaves_no_temporary_and_keeps_the_old_file(tmp_path, mo
         "{}",
         '{"runs": [{"name": "plain"}]}',
         '{"runs": [{"colour": 1}]}',
-        pytest.param('{"runs": [], "removed_at": []}', id="of an earlier version"),
+        pytest.param('{"runs": [], "removed_at": []}', id="without names"),
+        pytest.param(without("curves"), id="of a version without curves"),
+        pytest.param(without("label"), id="of a version without labels"),
     ],
 )
 def test_a_file_that_is_no_report_is_refused(tmp_path, content):
@@ -152,3 +148,9 @@ def test_a_file_that_is_no_report_is_refused(tmp_path, content):
     path.write_text(content)
     with pytest.raises(ValueError, match=r"expected .*report\.json.*got.*run the study again"):
         read_report(path)
+
+
+def test_a_report_of_this_version_is_read(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text(without(None))
+    assert read_report(path) == ([PRETRAINED], NAMES)

@@ -74,7 +74,7 @@ def test_the_report_is_written(first):
     runs = {"pretrained.json", *[f"{name}-seed{seed}.json" for name in NAMES for seed in SEEDS]}
     assert {path.name for path in (folder / "runs").iterdir()} == runs
     assert sorted(path.name.split("-")[0] for path in (folder / "importance").iterdir()) == ["fisher", "l2"]
-    top = {"protocol.json", "report.json", "report.md", "report.png", "runs", "importance"}
+    top = {"protocol.json", *(f"report.{kind}" for kind in ("json", "md", "png", "html")), "runs", "importance"}
     assert {path.name for path in folder.iterdir()} == top
 
 
