@@ -1,5 +1,7 @@
 """Fine-tune language models without forgetting: Elastic Weight Consolidation for Hugging Face."""
 
+from typing import TYPE_CHECKING, Any
+
 from .config import EWCConfig, EWCFields
 from .consolidation import Consolidation
 from .evaluation import PerplexityResult, evaluate_perplexity
@@ -7,6 +9,9 @@ from .importance import SynapticIntelligence, estimate_importance, l2_to_start
 from .penalty import Coupling
 from .trainer import EWCMixin, EWCTrainer
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .study import interpolate
 
 __all__ = [
     "Consolidation",
@@ -20,5 +25,15 @@ __all__ = [
     "__version__",
     "estimate_importance",
     "evaluate_perplexity",
+    "interpolate",
     "l2_to_start",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return what draws pictures once it is asked for: matplotlib is slow to import."""
+    if name == "interpolate":
+        from .study import interpolate
+
+        return interpolate
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

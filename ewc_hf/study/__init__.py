@@ -1,5 +1,7 @@
 """What does protection cost and give, against what else users would do?"""
 
+from .interpolation import interpolate
+from .interpolation_result import Interpolation
 from .line import WeightLine
 from .protocol import Measurement, StudyData
 from .records import MissingRun, RunRecord, TextNames
@@ -8,6 +10,7 @@ from .run import run_study
 from .settings import Setting, parse_settings
 
 __all__ = [
+    "Interpolation",
     "Measurement",
     "MissingRun",
     "RunRecord",
@@ -15,6 +18,7 @@ __all__ = [
     "StudyData",
     "TextNames",
     "WeightLine",
+    "interpolate",
     "markdown_report",
     "parse_settings",
     "read_report",
