@@ -38,21 +38,27 @@ def merge_adapter(base: Path, adapter: Path, scratch: Path) -> Path:
         )
     kind = PeftConfig.from_pretrained(str(adapter)).peft_type.value
     model = load_model(base, "auto")
+    problem = ""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            tuned = PeftModel.from_pretrained(model, str(adapter))
+            adapted = PeftModel.from_pretrained(model, str(adapter))
+        if isinstance(adapted.base_model, BaseTuner):
+            unused = adapted.load_adapter(str(adapter), "default").unexpected_keys  # only a second loading tells them
+            problem = f"the base has no place for {unused}" if unused else ""
     except (KeyError, RuntimeError, UserWarning, ValueError) as error:
+        problem = str(error)
+    if problem:
         raise ValueError(
-            f"expected an adapter of the model in '{base}', got one in '{adapter}' that does not fit ({error}); pass "
-            "as base the model that it was trained on"
-        ) from error
-    if not isinstance(tuned.base_model, BaseTuner):
+            f"expected an adapter of the model in '{base}', got one in '{adapter}' that does not fit ({problem}); "
+            "pass as base the model that it was trained on"
+        )
+    if not isinstance(adapted.base_model, BaseTuner):
         raise ValueError(
             f"expected an adapter that can be merged into the weights, as LoRA's can, got {kind} in '{adapter}'; a "
             "line needs other weights"
         )
-    tuned.merge_and_unload().save_pretrained(scratch)
-    del model, tuned
+    adapted.merge_and_unload().save_pretrained(scratch)
+    del model, adapted
     gc.collect()
     return scratch
