@@ -6,7 +6,10 @@ import torch
 from books_and_dialogs import BOOKS, DIALOGS
 from tiny import encode, tiny_gpt2, tiny_tokenizer
 
+from ewc_hf.study import TextNames, interpolate
+
 BOOK_TEXTS = BOOKS[:3]
+NAMES = TextNames(task="dialogs", retention="books")
 DIALOG_TEXTS = ["\n".join(f"{turn['speaker']}: {turn['text']}" for turn in dialog) for dialog in DIALOGS[:2]]
 
 
@@ -33,3 +36,22 @@ def save(model, folder, **options):
     model.save_pretrained(folder, **options)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+def save_models(folder):
+    """Write both, and the tuned one in bfloat16 besides; returns the folder."""
+    old, tuned = old_and_tuned()
+    save(old, folder / "old")
+    save(tuned, folder / "tuned")
+    save(tuned.bfloat16(), folder / "tuned_in_bfloat16")
+    return folder
+
+
+def slide(models, output, tuned="tuned", **options):
+    """Interpolate between the models of a folder."""
+    options = {"names": NAMES, "progress": False, **options}
+    return interpolate(models / "old", models / tuned, BOOK_TEXTS, DIALOG_TEXTS, output, **options)
+
+
+def files(folder):
+    return {path.name for path in folder.iterdir()}
