@@ -1,5 +1,7 @@
 """What does protection cost and give, against what else users would do?"""
 
+from .interpolation import interpolate
+from .interpolation_result import Interpolation
 from .line import WeightLine
 from .parsing import parse_settings
 from .protocol import Measurement, StudyData
@@ -9,6 +11,7 @@ from .run import run_study
 from .settings import Setting
 
 __all__ = [
+    "Interpolation",
     "Measurement",
     "MissingRun",
     "RunRecord",
@@ -16,6 +19,7 @@ __all__ = [
     "StudyData",
     "TextNames",
     "WeightLine",
+    "interpolate",
     "markdown_report",
     "parse_settings",
     "read_report",

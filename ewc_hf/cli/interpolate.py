@@ -1,0 +1,92 @@
+"""`ewc-hf interpolate`: the models between an old and a tuned one, and the one that a budget allows."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+
+from ..data import document_texts, load_texts
+from ..storage import markdown_table
+from ..study import TextNames, interpolate
+from .arguments import parse_arguments
+
+
+@dataclass
+class InterpolateArguments:
+    """Which models are joined, and what they are measured on."""
+
+    base: str = field(metadata={"help": "The old model: a folder or a Hub id."})
+    tuned: str = field(metadata={"help": "The tuned model, or an adapter of the old one: a folder or a Hub id."})
+    retention: str = field(metadata={"help": "Held-out old text: a file, a folder or a Hub dataset."})
+    task: str = field(metadata={"help": "Held-out text of the task: likewise."})
+    output_dir: str = field(metadata={"help": "Folder of the chosen model, interpolation.json and interpolation.png."})
+    max_forgetting: float | None = field(
+        default=None, metadata={"help": "Choose the largest t that forgets at most so many nats per token."}
+    )
+    max_task_loss: str | None = field(
+        default=None, metadata={"help": "Choose the smallest t whose task NLL is at most so far above tuned: +2%%."}
+    )
+    points: int | None = field(
+        default=None, metadata={"help": "Models at equal distances; default 11, or with a budget the two ends."}
+    )
+    retention_column: str | None = field(
+        default=None, metadata={"help": "Column of the old text; default turns, messages or text."}
+    )
+    task_column: str | None = field(default=None, metadata={"help": "Column of the task's text; likewise."})
+    retention_split: str = field(default="test", metadata={"help": "Split of a folder or Hub dataset."})
+    task_split: str = field(default="test", metadata={"help": "Split of a folder or Hub dataset."})
+    retention_name: str = field(default="retention", metadata={"help": "What card and picture call the old text."})
+    task_name: str = field(default="task", metadata={"help": "What card and picture call the task."})
+    max_documents: int | None = field(default=None, metadata={"help": "Measure a random sample of either text."})
+    max_document_tokens: int | None = field(default=None, metadata={"help": "Cut documents after so many tokens."})
+    window: int | None = field(default=None, metadata={"help": "Tokens that the model sees; default its context."})
+    stride: int | None = field(default=None, metadata={"help": "Tokens that the window moves by; default half of it."})
+    bos_in_each_window: bool = field(
+        default=False, metadata={"help": "Begin each window with the beginning-of-text token, not only the first."}
+    )
+    batch_size: int = field(default=8, metadata={"help": "Windows a forward pass."})
+    seed: int = field(default=0, metadata={"help": "Of the samples and of the bootstrap intervals."})
+
+
+def main(argv: list[str]) -> None:
+    """Measure, write, and print the curve and what was chosen.
+
+    Args:
+        argv: the words after `ewc-hf interpolate`.
+    """
+    description = (
+        "Measure models on the straight line between old and tuned weights, and write the one that is chosen."
+    )
+    prog = "ewc-hf interpolate"
+    (args,) = parse_arguments(InterpolateArguments, argv=argv, prog=prog, description=description)
+    retention, task = (
+        document_texts(load_texts(text, split=split, max_documents=args.max_documents, seed=args.seed), column)
+        for text, split, column in (
+            (args.retention, args.retention_split, args.retention_column),
+            (args.task, args.task_split, args.task_column),
+        )
+    )
+    result = interpolate(
+        args.base,
+        args.tuned,
+        retention,
+        task,
+        args.output_dir,
+        max_forgetting=args.max_forgetting,
+        max_task_loss=args.max_task_loss,
+        points=args.points,
+        stride=args.stride,
+        window=args.window,
+        max_document_tokens=args.max_document_tokens,
+        bos_in_each_window=args.bos_in_each_window,
+        batch_size=args.batch_size,
+        seed=args.seed,
+        names=TextNames(task=args.task_name, retention=args.retention_name),
+        command=shlex.join(["ewc-hf", "interpolate", *argv]),
+    )
+    rows = [["t", f"perplexity on {args.task_name}", f"perplexity on {args.retention_name}", "forgetting (nats)"]]
+    for p in result.points:
+        rows.append([f"{p.t:.4f}", f"{p.task_perplexity:.2f}", f"{p.retention_perplexity:.2f}", f"{p.forgetting:.4f}"])
+    print(markdown_table(rows))
+    if result.chosen is not None:
+        print(f"\nchosen    t = {result.chosen.t:.6g}, {result.budget}\nmodel     {args.output_dir}")

@@ -1,0 +1,76 @@
+"""The files of an interpolation, all of which appear once they are written whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..storage import write_json
+from .interpolation_picture import draw_interpolation
+from .interpolation_result import Interpolation
+from .line import WeightLine, line_tensors
+from .line_ends import LineEnds
+
+_KEPT = ("*.safetensors", "*.bin", "config.json", "adapter_config.json", "README.md")
+"""Files beside which no chosen model is written."""
+
+
+def require_room(output: Path, for_a_model: bool) -> None:
+    """Check that nothing would be lost.
+
+    Raises:
+        ValueError: `output` is a file; or it holds a model or a README.md, and a model is to be written.
+    """
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"expected a folder as output_dir, got the file '{output}'; choose another name")
+    held = sorted(path.name for pattern in _KEPT for path in output.glob(pattern))
+    if held and for_a_model:
+        raise ValueError(
+            f"expected an output_dir that holds no model, got '{output}' with '{held[0]}'; nothing is written over: "
+            "choose another folder"
+        )
+
+
+def write_files(folder: Path, result: Interpolation) -> None:
+    """Write the picture and all points."""
+    (folder / "interpolation.png").write_bytes(draw_interpolation(result))
+    write_json(folder / "interpolation.json", result.to_json())
+
+
+def write_model(
+    folder: Path,
+    model: PreTrainedModel,
+    ends: LineEnds,
+    tokenizer: PreTrainedTokenizerBase,
+    t: float,
+    card: str,
+) -> None:
+    """Write the model at `t` with all that belongs to it; the model given becomes that model.
+
+    Args:
+        folder: where it goes.
+        model: of the line, in any precision.
+        ends: of the line; the tuned one's dtypes are those of the files.
+        tokenizer: of the model.
+        t: where on the line.
+        card: content of README.md.
+    """
+    model.cpu()
+    for name, tensor in line_tensors(model).items():
+        tensor.data = torch.empty_like(tensor, dtype=ends.tuned[name].dtype)
+    WeightLine(model, ends.base, ends.tuned).move_to(t)
+    if (ends.generation / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(ends.generation)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def publish(folder: Path, output: Path) -> None:
+    """Move files to where they belong; the record of the points comes last."""
+    output.mkdir(exist_ok=True)
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name == "interpolation.json", path.name)):
+        os.replace(path, output / path.name)
