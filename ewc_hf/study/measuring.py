@@ -9,6 +9,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import EWCConfig
+from ..data import context_length
 from ..engines import evaluating
 from ..evaluation import PerplexityResult, evaluate_perplexity
 from .protocol import Measurement, StudyData
@@ -71,17 +72,19 @@ class Measure:
     def _continuations(self, model: PreTrainedModel) -> list[list[str]]:
         """Return [kind of text, prompt, continuation] for the beginning of some held-out documents of each kind."""
         written = []
+        context = context_length(model) or _PROMPT_TOKENS + _WRITTEN_TOKENS
+        num_tokens = min(_PROMPT_TOKENS, context // 2)
         with evaluating(model), torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             torch.manual_seed(0)
             for kind, texts in (("task", self.data.task_texts), ("retention", self.data.retention_texts)):
                 for text in texts[:_PROMPTS]:
-                    prompt = self.tokenizer(text, return_tensors="pt", truncation=True, max_length=_PROMPT_TOKENS)
+                    prompt = self.tokenizer(text, return_tensors="pt", truncation=True, max_length=num_tokens)
                     prompt = prompt["input_ids"].to(model.device)
                     sampling = GenerationConfig(
                         do_sample=True,
                         top_p=0.9,
                         top_k=0,
-                        max_new_tokens=_WRITTEN_TOKENS,
+                        max_new_tokens=min(_WRITTEN_TOKENS, context - num_tokens),
                         pad_token_id=self.tokenizer.eos_token_id,
                     )
                     tokens = model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=sampling)

@@ -62,8 +62,8 @@ def _parse(spec: str) -> list[Setting]:
     if head in [way.value for way in Way if way is not Way.PENALTY]:
         way = Way(head)
         if len(positional) != way.takes_strengths or any(option.startswith("ewc_") for option, _ in given):
-            takes = "one list of strengths and" if way.takes_strengths else "nothing but"
-            raise ValueError(f"'{head}' takes {takes} options of the training, such as learning_rate=1e-4")
+            takes = "one list of strengths, and options" if way.takes_strengths else "options"
+            raise ValueError(f"'{head}' takes {takes} of the training, such as learning_rate=1e-4, and nothing else")
         strengths = positional[0].split(",") if positional else []
         name = "rehearsal_weight" if way in (Way.REHEARSAL, Way.OLD_ANSWERS) else "strength"
     else:

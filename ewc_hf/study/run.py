@@ -178,9 +178,18 @@ def _report(folder: Path, runs: Sequence[tuple[Setting, int | None]], names: Tex
     """Write the report of the runs that are finished, which says which are not, and return their records."""
     finished = [run for run in runs if _file(folder, *run).is_file()]
     missing = [MissingRun(setting.name, seed) for setting, seed in runs if (setting, seed) not in finished]
-    records = with_forgetting(RunRecord(**record) for run in finished for record in read_json(_file(folder, *run)))
+    records = with_forgetting(record for run in finished for record in _records_in(_file(folder, *run)))
     write_report(records, folder, names, missing=missing)
     return records
+
+
+def _records_in(path: Path) -> list[RunRecord]:
+    try:
+        return [RunRecord(**record) for record in read_json(path)]
+    except TypeError as error:
+        raise ValueError(
+            f"expected records that this version wrote in '{path}', got others ({error}); choose another output_dir"
+        ) from error
 
 
 def _load(model: str, training: EWCConfig) -> PreTrainedModel:

@@ -42,6 +42,6 @@ def training(folder, **options):
     )
 
 
-def small_study(model, data, folder, importances=None, **options):
+def small_study(model, data, folder, shared=None, **options):
     settings = parse_settings(SETTINGS)
-    return run_study(model, data, settings, SEEDS, training(folder, **options), MEASUREMENT, importances)
+    return run_study(model, data, settings, SEEDS, training(folder, **options), MEASUREMENT, shared)

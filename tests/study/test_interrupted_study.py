@@ -8,7 +8,7 @@ from small_study import NAMES, TEXTS, small_data, small_study
 from tiny import save_tiny_checkpoint, tiny_gpt2
 
 from ewc_hf.importance import Method
-from ewc_hf.study import importances, markdown_report, read_report, run
+from ewc_hf.study import markdown_report, read_report, shared, training
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def model(tmp_path):
 
 def stop_after(monkeypatch, number):
     """Let the next study be interrupted when so many runs are finished."""
-    finish, finished = run.EWCTrainer.train, []
+    finish, finished = training.EWCTrainer.train, []
 
     def train(trainer, *args, **kwargs):
         if len(finished) == number:
@@ -31,13 +31,13 @@ def stop_after(monkeypatch, number):
         finished.append(1)
         return finish(trainer, *args, **kwargs)
 
-    monkeypatch.setattr(run.EWCTrainer, "train", train)
+    monkeypatch.setattr(training.EWCTrainer, "train", train)
 
 
 def without_times(path):
     report = json.loads(path.read_text())
     for record in report["runs"]:
-        del record["seconds"], record["peak_memory_bytes"]
+        del record["seconds"], record["seconds_a_step"], record["peak_memory_bytes"]
     return report
 
 
@@ -66,29 +66,29 @@ def test_an_interrupted_study_leaves_a_report_that_says_what_is_missing_and_ends
 def test_a_runs_file_holds_only_what_the_run_itself_tells(model, tmp_path):
     small_study(model, small_data(), tmp_path / "study")
     for file in (tmp_path / "study/runs").iterdir():
-        assert [key for key in json.loads(file.read_text()) if key.startswith("forgetting")] == []
+        assert [key for record in json.loads(file.read_text()) for key in record if key.startswith("forgetting")] == []
     assert all(record.forgetting is not None for record in read_report(tmp_path / "study/report.json")[0])
 
 
 @pytest.fixture
 def estimates(monkeypatch):
     """The methods of which an importance was estimated."""
-    estimate, done = importances.estimate_importance, []
+    estimate, done = shared.estimate_importance, []
 
     def counted(model, examples, method, **options):
         done.append(method.value)
         return estimate(model, examples, method, **options)
 
-    monkeypatch.setattr(importances, "estimate_importance", counted)
+    monkeypatch.setattr(shared, "estimate_importance", counted)
     return done
 
 
 def test_studies_of_the_same_model_and_text_share_importances(model, tmp_path, estimates):
-    data, shared = small_data(), tmp_path / "importances"
-    first = small_study(model, data, tmp_path / "first", shared)
-    again = small_study(model, data, tmp_path / "again", shared, learning_rate=2e-2)
+    data, folder = small_data(), tmp_path / "shared"
+    first = small_study(model, data, tmp_path / "first", folder)
+    again = small_study(model, data, tmp_path / "again", folder, learning_rate=2e-2)
     assert estimates == ["fisher"]
-    assert not (tmp_path / "again/importance").exists()
+    assert not (tmp_path / "again/shared").exists()
     assert first[2].task_nll != again[2].task_nll
     assert small_study(model, data, tmp_path / "alone")[2].task_nll == first[2].task_nll
     assert estimates == ["fisher", "fisher"]
@@ -97,7 +97,7 @@ def test_studies_of_the_same_model_and_text_share_importances(model, tmp_path, e
 @pytest.mark.parametrize("what", ["nothing", "weights", "configuration", "text", "number of examples", "version"])
 def test_another_model_text_or_setting_gets_an_importance_of_its_own(tmp_path, estimates, monkeypatch, what):
     examples, number, other = small_data().retention_examples, 8, tiny_gpt2()
-    first = importances.shared_importance(tmp_path, Method.FISHER, tiny_gpt2(), examples, number, progress=False)
+    first = shared.shared_importance(tmp_path, Method.FISHER, tiny_gpt2(), examples, number, progress=False)
     if what == "weights":
         other = tiny_gpt2(seed=1)
     elif what == "configuration":
@@ -107,8 +107,8 @@ def test_another_model_text_or_setting_gets_an_importance_of_its_own(tmp_path, e
     elif what == "number of examples":
         number = 7
     elif what == "version":
-        monkeypatch.setattr(importances, "versions", lambda: {"ewc_hf": "0.0.0"})
-    second = importances.shared_importance(tmp_path, Method.FISHER, other, examples, number, progress=False)
+        monkeypatch.setattr(shared, "versions", lambda: {"ewc_hf": "0.0.0"})
+    second = shared.shared_importance(tmp_path, Method.FISHER, other, examples, number, progress=False)
     assert (first == second) == (what == "nothing")
     assert len(estimates) == len({first, second}) == len(list(tmp_path.glob("fisher-*")))
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from ewc_hf import Consolidation, estimate_importance
 from ewc_hf.study import Setting, markdown_report, parse_settings, read_report, run_study
 
-TIMES = ("seconds", "peak_memory_bytes")
+TIMES = ("seconds", "seconds_a_step", "peak_memory_bytes")
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def stamps(folder):
 
 
 def finished_work(folder):
-    return {path: stamp for path, stamp in stamps(folder).items() if path.parts[0] in ("runs", "importance")}
+    return {path: stamp for path, stamp in stamps(folder).items() if path.parts[0] in ("runs", "shared")}
 
 
 def test_the_pretrained_model_comes_first_then_every_setting_with_every_seed(first):
@@ -73,8 +73,8 @@ def test_the_report_is_written(first):
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
     runs = {"pretrained.json", *[f"{name}-seed{seed}.json" for name in NAMES for seed in SEEDS]}
     assert {path.name for path in (folder / "runs").iterdir()} == runs
-    assert sorted(path.name.split("-")[0] for path in (folder / "importance").iterdir()) == ["fisher", "l2"]
-    top = {"protocol.json", *(f"report.{kind}" for kind in ("json", "md", "png", "html")), "runs", "importance"}
+    assert sorted(path.name.split("-")[0] for path in (folder / "shared").iterdir()) == ["fisher", "l2"]
+    top = {"protocol.json", *(f"report.{kind}" for kind in ("json", "md", "png", "html")), "runs", "shared"}
     assert {path.name for path in folder.iterdir()} == top
 
 
@@ -119,7 +119,7 @@ def test_a_setting_may_change_any_option(model, data, tmp_path):
     assert still.task_nll == pytest.approx(pretrained.task_nll, rel=1e-6) != pytest.approx(plain.task_nll, rel=1e-3)
     assert unstabilized.overrides == {**stabilized.overrides, "ewc_stabilized": False}
     assert unstabilized.curves == {"EWC (Fisher), loss, ewc_stabilized=False": 10.0}
-    assert still.curves == {}
+    assert still.curves == {"lower learning rate": 1 / 1e-30} and plain.curves == {"lower learning rate": 100.0}
     assert unstabilized.task_nll != stabilized.task_nll
     assert still.forgetting == pytest.approx(0, abs=1e-4)
 
@@ -132,7 +132,7 @@ def test_another_protocol_in_the_same_folder_is_refused(model, data, folder):
 
 
 def test_the_importance_is_that_of_the_pretraining_text(model, data, first):
-    (folder,) = (first[0] / "importance").glob("fisher-*")
+    (folder,) = (first[0] / "shared").glob("fisher-*")
     stored = Consolidation.from_pretrained(folder)
     pretrained = AutoModelForCausalLM.from_pretrained(model)
     expected = estimate_importance(pretrained, data.retention_examples, num_examples=8, progress=False)
@@ -178,7 +178,7 @@ def test_more_seeds_run_only_what_is_missing(model, data, first, folder):
     [
         pytest.param(["runs/plain-seed1.json"], id="a plain run"),
         pytest.param(["runs/fisher-decoupled-10-seed1.json", "report.json"], id="a run and the report"),
-        pytest.param(["runs/fisher-decoupled-10-seed0.json", "importance"], id="a run and the importance"),
+        pytest.param(["runs/fisher-decoupled-10-seed0.json", "shared"], id="a run and the importance"),
         pytest.param(["runs/pretrained.json"], id="the pretrained model"),
     ],
 )

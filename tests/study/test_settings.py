@@ -2,6 +2,7 @@ import pytest
 
 from ewc_hf.importance import Method
 from ewc_hf.study import Setting, parse_settings
+from ewc_hf.study.ways import Way
 
 
 @pytest.mark.parametrize(
@@ -9,7 +10,6 @@ from ewc_hf.study import Setting, parse_settings
     [
         ([], ["plain"]),
         (["plain"], ["plain"]),
-        (["plain", "plain"], ["plain"]),
         (["l2:loss:1"], ["plain", "l2-loss-1"]),
         (["fisher:loss:10,30,100"], ["plain", "fisher-loss-10", "fisher-loss-30", "fisher-loss-100"]),
         (["fisher:decoupled:0.5", "mas:loss:1e-3"], ["plain", "fisher-decoupled-0.5", "mas-loss-0.001"]),
@@ -24,7 +24,8 @@ def test_settings_are_read(specs, names):
 
 def test_a_setting_has_its_parts():
     overrides = {"ewc_coupling": "decoupled", "ewc_lambda": 2.5}
-    assert parse_settings(["fisher:decoupled:2.5"])[1] == Setting("fisher-decoupled-2.5", Method.FISHER, overrides)
+    expected = Setting("fisher-decoupled-2.5", Way.PENALTY, Method.FISHER, overrides=overrides)
+    assert parse_settings(["fisher:decoupled:2.5"])[1] == expected
 
 
 def test_each_of_several_values_makes_a_setting():
@@ -67,7 +68,7 @@ def test_options_of_another_name_or_type_are_named(spec, problem):
     ["fisher", "fisher:loss", "fisher:loss:", "fisher:loss:1,", "fisher:loss:ten", "fisher:lost:10", "a:loss:1:2", ""],
 )
 def test_settings_of_another_form_are_named(spec):
-    with pytest.raises(ValueError, match=rf"like 'plain', 'fisher:loss:10,30,100' .*, got '{spec}'"):
+    with pytest.raises(ValueError, match=rf"like 'plain', 'fisher:loss:10,30,100', .*, got '{spec}'"):
         parse_settings([spec])
 
 
@@ -81,3 +82,73 @@ def test_strengths_are_positive_finite_and_distinct(strengths):
 def test_plain_and_pretrained_take_no_strength(method):
     with pytest.raises(ValueError, match=method):
         parse_settings([f"{method}:loss:1"])
+
+
+@pytest.mark.parametrize("strengths", ["rehearsal", "rehearsal:0", "replay:-0.1", "lwf:1:2", "lora:", "dft:1"])
+def test_other_ways_take_the_strengths_that_they_need(strengths):
+    with pytest.raises(ValueError, match=f"got '{strengths}'"):
+        parse_settings([strengths])
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ("rehearsal:1:ewc_lambda=3", "'rehearsal' takes one list of strengths, and options of the training"),
+        ("dft:rehearsal_top_k=3", "say how rehearsal rows are made, of which there are none here"),
+        ("plain:rehearsal_tokens=3", "of which there are none here"),
+        ("penalty:1", "penalty is not a valid Method"),
+        ("rehearsal:1:num_examples=3", "'num_examples' is no option"),
+    ],
+)
+def test_what_a_way_has_no_use_for_is_named(spec, problem):
+    with pytest.raises(ValueError, match=problem):
+        parse_settings([spec])
+
+
+def test_plain_comes_first_and_may_be_interpolated():
+    settings = parse_settings(["rehearsal:1", "plain:interpolated"])
+    assert [(setting.name, setting.interpolated) for setting in settings] == [("plain", True), ("rehearsal-1", False)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "point", "line"),
+    [
+        ("rehearsal:0.3", ("self-rehearsal", 0.3, "0.3"), "self-rehearsal 0.3, interpolated"),
+        ("old_answers:1", ("old answers to old text", 1, "1"), None),
+        ("rehearsal:1:rehearsal_top_k=8", ("self-rehearsal, rehearsal_top_k=8", 1, "1"), None),
+        ("lwf:2", ("learning without forgetting", 2, "2"), None),
+        ("replay:0.25", ("replay of old text", 0.25, "0.25"), None),
+        ("self_replay:0.25", ("replay of own text", 0.25, "0.25"), None),
+        ("lora:8", None, "LoRA, interpolated"),
+        ("lora:8:learning_rate=2e-3", ("LoRA, rank 8", 500, "0.002"), None),
+        ("plain:max_steps=50", ("fewer steps", 0.02, "50"), None),
+        ("dft", None, "DFT, interpolated"),
+        ("fisher:loss:10", ("EWC (Fisher), loss", 10, "10"), "EWC (Fisher), loss 10, interpolated"),
+        (
+            "fisher:decoupled:10:rehearsal_weight=3",
+            ("EWC (Fisher), decoupled 10 + self-rehearsal", 3, "3"),
+            "EWC (Fisher), decoupled 10 + self-rehearsal 3, interpolated",
+        ),
+    ],
+)
+def test_a_setting_lies_on_a_curve_and_begins_a_line(spec, point, line):
+    (setting,) = parse_settings([spec])[1:]
+    assert setting.point == point
+    assert line is None or setting.line == line
+
+
+@pytest.mark.parametrize(
+    ("spec", "needs"),
+    [
+        ("fisher:loss:1", True),
+        ("l2:loss:1", False),
+        ("rehearsal:1", False),
+        ("old_answers:1", True),
+        ("replay:0.1", True),
+        ("self_replay:0.1", False),
+        ("lwf:1", False),
+        ("fisher:loss:1:rehearsal_weight=1", True),
+    ],
+)
+def test_what_needs_old_text_says_so(spec, needs):
+    assert parse_settings([spec])[1].needs_old_text is needs
