@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset, interleave_datasets
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback, default_data_collator
+from transformers.pytorch_utils import Conv1D
 
 from ..config import EWCConfig
 from ..rehearsal import TOP_K, Rehearsal, kl_divergence, top_answers
@@ -100,7 +101,13 @@ def _with_adapters(model: PreTrainedModel, setting: Setting) -> Any:
     except ImportError as error:
         raise ValueError("expected peft for the setting 'lora', got none; `pip install peft`") from error
     rank = int(setting.strength or 0)
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2's weights lie so
+    )
     return get_peft_model(model, config)
 
 
