@@ -39,8 +39,8 @@ def test_task_loss_comes_within_5_percent_of_the_budget_and_not_above(increase):
 
 def test_the_far_end_is_chosen_where_it_costs_no_more():
     for budget, curve, t in (
-        (MaxForgetting(0.5), Curve(lambda t: t / 2), 1),
-        (MaxTaskLoss(0.5), Curve(task_nll=lambda t: 3 - t), 0),
+        (MaxForgetting(0.5), Curve(lambda t: t / 4), 1),
+        (MaxTaskLoss(0.9), Curve(task_nll=lambda t: 3 - t), 0),
     ):
         assert curve.farthest(budget).t == t
         assert len(curve.measured) == 2

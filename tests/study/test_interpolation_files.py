@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import weakref
 
 import pytest
@@ -164,3 +165,11 @@ def test_a_model_joins_its_curve(models, tmp_path):
     slide(models, tmp_path, max_forgetting=9.0)
     assert json.loads((tmp_path / "interpolation.json").read_text())["chosen"] == 1
     assert files(tmp_path) > {"notes.txt", "model.safetensors", "README.md"}
+
+
+def test_a_curve_alone_may_lie_beside_a_model(models, tmp_path):
+    shutil.copytree(models / "tuned", tmp_path, dirs_exist_ok=True)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    slide(models, tmp_path, points=2)
+    assert files(tmp_path) - files(models / "tuned") == {"interpolation.json", "interpolation.png"}
+    assert (tmp_path / "model.safetensors").read_bytes() == before
