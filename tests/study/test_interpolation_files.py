@@ -5,13 +5,13 @@ import json
 import shutil
 import weakref
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from live_numbers import LiveBytes
 from matplotlib.image import imread
 from old_and_tuned import files, save_models, slide
-from test_picture import has_colour
 from tiny import tiny_tokenizer
 
 from ewc_hf.engines import sharding
@@ -24,6 +24,13 @@ from ewc_hf.study.interpolation_picture import draw_interpolation
 from ewc_hf.study.line import line_tensors
 from ewc_hf.study.line_ends import open_ends
 from ewc_hf.study.line_points import LinePoint
+
+
+def has_colour(picture, colour):
+    """Whether 6 x 6 pixels somewhere are all of this colour, as inside a marker, not in lines and letters."""
+    wanted = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    same = np.abs(picture[..., :3] - wanted).max(-1) < 0.01
+    return bool(np.lib.stride_tricks.sliding_window_view(same, (6, 6)).all((2, 3)).any())
 
 
 @pytest.fixture(scope="module")
