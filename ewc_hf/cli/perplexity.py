@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -13,15 +12,7 @@ from ..engines import place, process_index
 from ..evaluation import evaluate_perplexity
 from ..storage import replaced, write_json
 from .arguments import parse_arguments
-
-
-class Precision(str, Enum):
-    """In which numbers a model is loaded and computes."""
-
-    FLOAT32 = "float32"
-    """As the recipes load it, whatever the checkpoint holds."""
-    BFLOAT16 = "bfloat16"
-    """Half the memory; to be compared with others of this precision only."""
+from .precision import Precision
 
 
 @dataclass

@@ -5,10 +5,11 @@ from .distil import kl_divergence
 from .generate import TOP_K, answer_rehearsal, generate_rehearsal
 from .record import RehearsalRecord, require_same_rehearsal
 from .rehearser import Rehearser
-from .rows import REHEARSAL_CONFIG, Rehearsal
+from .rows import REHEARSAL_CONFIG, REHEARSAL_ROWS, Rehearsal
 
 __all__ = [
     "REHEARSAL_CONFIG",
+    "REHEARSAL_ROWS",
     "TOP_K",
     "Answers",
     "Rehearsal",

@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 from ..data import widened
 from ..engines import device_of
 
-_ROWS_AT_ONCE = 8
-"""Rows that are read in one forward pass: their logits are the largest thing in memory."""
+_POSITIONS_AT_ONCE = 1024
+"""Positions that are read in one forward pass, a row at least: their logits are the largest thing in memory."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,10 @@ def answers_to(model: nn.Module, rows: list[Tensor], top_k: int) -> list[Answers
         ValueError: the model's result has no logits, or not so many a position.
     """
     device = device_of(next(model.parameters()))
+    at_once = max(_POSITIONS_AT_ONCE // max(map(len, rows)), 1)
     found = []
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        some = rows[start : start + _ROWS_AT_ONCE]
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
         ids_BT = pad_sequence(some, batch_first=True).to(device)
         mask_BT = pad_sequence([torch.ones_like(row) for row in some], batch_first=True).to(device)
         logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT).logits

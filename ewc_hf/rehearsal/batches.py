@@ -20,6 +20,7 @@ from .answers import Answers
 from .columns import to_table
 
 _IDENTITY = "identity.json"
+_BATCHES, _HALVES = "rows-*.parquet", ".rows-*.parquet.*.tmp"
 
 
 def in_batches(
@@ -73,7 +74,7 @@ def in_batches(
 def _require_same(folder: Path, identity: dict[str, Any]) -> None:
     """Begin the folder, or check that it was begun for the same rows."""
     path = folder / _IDENTITY
-    if not path.is_file():
+    if not path.is_file() and not any(folder.glob(_BATCHES)):
         folder.mkdir(parents=True, exist_ok=True)
         with replaced(path) as temporary:
             write_json(temporary, identity)
@@ -86,7 +87,8 @@ def _require_same(folder: Path, identity: dict[str, Any]) -> None:
 
 
 def _remove(folder: Path) -> None:
-    for path in [*folder.glob("rows-*.parquet"), folder / _IDENTITY]:
+    """Remove all that was written there, halves that a killed process left too; the folder where it is empty then."""
+    for path in [*folder.glob(_BATCHES), *folder.glob(_HALVES), folder / _IDENTITY]:
         path.unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()

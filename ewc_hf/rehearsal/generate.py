@@ -62,8 +62,8 @@ def generate_rehearsal(
         ValueError: a number out of range, rows longer than the model's context, no token to begin with, `chat` without
             a template, a model that is sharded or is no causal language model, or a `resume_folder` of other rows.
     """
-    if num_rows < 1 or batch_size < 1:
-        raise ValueError(f"expected num_rows and batch_size >= 1, got {num_rows} and {batch_size}")
+    if num_rows < 1:
+        raise ValueError(f"expected num_rows >= 1, got {num_rows}; a few hundred rows are a beginning")
     if not 0 < temperature < float("inf"):
         raise ValueError(f"expected a temperature above 0, got {temperature}; 1 draws as the model was trained")
     prompt = prompt_tokens(tokenizer, chat)
@@ -96,7 +96,7 @@ def generate_rehearsal(
             return [row.cpu() for row in rows], answers_to(model, rows, top_k)
 
     options = {"source": "model", "num_rows": num_rows, "num_tokens": num_tokens, "top_k": top_k, "seed": seed}
-    options |= {"temperature": temperature, "chat": chat, "batch_size": batch_size}
+    options |= {"temperature": temperature, "chat": chat, "prompt": prompt, "batch_size": batch_size}
     return _rehearsal(model, tokenizer, options, make, "writing rehearsal rows", progress, resume_folder)
 
 
@@ -121,7 +121,7 @@ def answer_rehearsal(
         resume_folder: as `generate_rehearsal` has it.
 
     Raises:
-        ValueError: no rows, rows without `input_ids`, of padding or longer than the model's context, a token that it
+        ValueError: no rows, rows without `input_ids`, with padding or longer than the model's context, a token that it
             does not know, or as `generate_rehearsal`.
     """
     examples = list(dataset)
@@ -133,17 +133,17 @@ def answer_rehearsal(
     if any(0 in example.get("attention_mask", ()) for example in examples):
         raise ValueError("expected rows without padding, got an attention mask with 0; cut the padding off")
     model = unwrap(model)
-    rows = [torch.as_tensor(example["input_ids"]) for example in examples]
-    longest = max(map(len, rows))
-    require_within_context(model, longest)
+    rows = [torch.as_tensor(example["input_ids"], dtype=torch.long, device="cpu") for example in examples]
+    lengths = list(map(len, rows))
+    require_within_context(model, max(lengths))
     require_known_tokens(model, {"input_ids": torch.cat(rows)})
 
     def make(first: int, last: int) -> tuple[list[Tensor], list[Answers]]:
         with without_cache(model):
             return rows[first:last], answers_to(model, rows[first:last], top_k)
 
-    options = {"source": "text", "num_rows": len(rows), "num_tokens": longest, "top_k": top_k}
-    options |= {"text": digest(torch.cat(rows)), "batch_size": batch_size}
+    options = {"source": "text", "num_rows": len(rows), "num_tokens": max(lengths), "top_k": top_k}
+    options |= {"text": digest(torch.cat([torch.tensor(lengths), *rows])), "batch_size": batch_size}
     return _rehearsal(model, tokenizer, options, make, "answering rehearsal rows", progress, resume_folder)
 
 
@@ -162,19 +162,24 @@ def _rehearsal(
             f"expected a causal language model that each process holds whole, got {type(model).__name__}, which "
             "is another kind or sharded; load it with `AutoModelForCausalLM`, without FSDP or ZeRO-3"
         )
-    metadata = described(
+    vocab_size = model.config.get_text_config().vocab_size
+    if options["batch_size"] < 1 or not 1 <= options["top_k"] <= vocab_size:
+        raise ValueError(
+            f"expected batch_size >= 1 and top_k from 1 to {vocab_size}, the model's tokens, got "
+            f"{options['batch_size']} and {options['top_k']}"
+        )
+    identity = described(
         **options,
-        vocab_size=model.config.get_text_config().vocab_size,
+        vocab_size=vocab_size,
         model=fingerprint(model.state_dict()),
-        model_name=model.name_or_path,
         tokenizer=None if tokenizer is None else tokenizer_fingerprint(tokenizer),
         versions=versions(),
     )
     with evaluating(model), in_full_precision(model), torch.no_grad():
         rows = in_batches(
-            options["num_rows"], options["batch_size"], make, metadata, resume_folder, description, progress
+            options["num_rows"], options["batch_size"], make, identity, resume_folder, description, progress
         )
-    return Rehearsal(rows, metadata)
+    return Rehearsal(rows, {**identity, "model_name": model.name_or_path})
 
 
 @contextmanager

@@ -79,20 +79,23 @@ class Rehearser:
         What the trainer hands to `Accelerator.backward` is scaled already, so the divergence is added there.
 
         Raises:
-            ValueError: the rows cannot ride in this batch, or the step has no forward pass of the model.
+            ValueError: the rows cannot ride in this batch, or the step has no forward pass of the model with gradients
+                or does not hand its loss to `Accelerator.backward`.
         """
         rows, num_positions = self._next_rows()
         device = self._trainer.args.device
         ids_RT, lengths_R, answers = to_tensors(self._table[rows])
         ids_RT, lengths_R, answers = ids_RT.to(device), lengths_R.to(device), answers.to(device)
         accelerator = self._trainer.accelerator
-        backward = accelerator.backward
+        backward, held = accelerator.backward, False
 
         def backward_with_rows(loss: Tensor, **kwargs: Any) -> None:
+            nonlocal held
             real_RT = torch.arange(ids_RT.shape[1], device=device) < lengths_R[:, None]
             kl = (kl_divergence(riding.take_logits(), answers) * real_RT).sum() / num_positions
             self._remember(kl.detach())
             backward(loss + (self._weight * num_processes()) * kl, **kwargs)
+            held = True
 
         with RidingRows(model, ids_RT, lengths_R) as riding:
             accelerator.backward = backward_with_rows
@@ -100,6 +103,11 @@ class Rehearser:
                 yield
             finally:
                 accelerator.backward = backward
+        if not held:
+            raise ValueError(
+                "expected each training step to hand its loss to `Accelerator.backward`, where the rehearsal's is "
+                f"added, got a step of {type(self._trainer).__name__} without; train without `rehearsal`"
+            )
 
     def values(self) -> dict[str, float]:
         """Return the divergence to be logged, in all processes, which call this together."""
@@ -126,7 +134,8 @@ class Rehearser:
 
     def _remember(self, kl: Tensor) -> None:
         """Count a micro-batch's share of the divergence towards what is logged."""
-        if self._step == 0 and self._micro_batch == 0 and (first := float(kl) * num_processes()) > _ANOTHER_MODEL:
+        shares = num_processes() * self._trainer.current_gradient_accumulation_steps
+        if self._step == 0 and self._micro_batch == 0 and (first := float(kl) * shares) > _ANOTHER_MODEL:
             logger.warning(
                 f"The model is {first:.2f} nats a position away from the answers before its first step: another model "
                 "gave them, or dropout is high. It will be drawn towards them"

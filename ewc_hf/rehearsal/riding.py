@@ -28,13 +28,13 @@ class RidingRows:
         model: as it is called: wrapped, compiled, sharded.
         ids_RT: token ids, padded on the right.
         lengths_R: tokens of each row.
-
     """
 
     def __init__(self, model: nn.Module, ids_RT: Tensor, lengths_R: Tensor) -> None:
         self._model, self._ids_RT, self._lengths_R = model, ids_RT, lengths_R
         self._shape: tuple[int, int] | None = None
         self._logits: Tensor | None = None
+        self._rode = False
 
     def __enter__(self) -> RidingRows:
         """Begin to watch the model."""
@@ -67,14 +67,16 @@ class RidingRows:
 
     def _add(self, _: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         """Put the rows below those of the task."""
-        if self._logits is not None or not torch.is_grad_enabled():
+        if self._rode or not torch.is_grad_enabled():
             return None
         of_rows = [key for key, value in inputs.items() if isinstance(value, Tensor) and value.dim() > 0]
-        if args or "input_ids" not in inputs or not set(of_rows) <= _PADDING.keys():
+        shapes = {tuple(inputs[key].shape) for key in of_rows}
+        if args or "input_ids" not in inputs or not set(of_rows) <= _PADDING.keys() or len(shapes) > 1:
+            got = [f"{key} of the shape {tuple(inputs[key].shape)}" for key in of_rows]
             raise ValueError(
-                f"expected batches of {', '.join(_PADDING)} for rehearsal rows to ride in, got "
-                f"{', '.join(of_rows) or 'positional arguments'}; leave other columns out (packed sequences with "
-                "position_ids cannot take rows), or train without `rehearsal`"
+                f"expected batches of {', '.join(_PADDING)}, all of one shape, for rehearsal rows to ride in, got "
+                f"{', '.join(got) or 'no such columns'}{' and positional arguments' if args else ''}; leave other "
+                "columns out (packed sequences with position_ids cannot take rows), or train without `rehearsal`"
             )
         batch, length = inputs["input_ids"].shape
         self._shape = batch, length
@@ -92,7 +94,7 @@ class RidingRows:
 
     def _take(self, _: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any], outputs: Any) -> Any:
         """Keep the rows' logits, and leave those of the task in the result."""
-        if self._shape is None or self._logits is not None:
+        if self._shape is None or self._rode:
             return outputs
         batch, length = self._shape
         logits = outputs.get("logits") if isinstance(outputs, dict) else None
@@ -104,6 +106,6 @@ class RidingRows:
                 f"from {type(outputs).__name__}; switch off kernels that compute the loss without logits (such as "
                 "`use_liger_kernel`), or train without `rehearsal`"
             )
-        self._logits = logits[batch:, : self._ids_RT.shape[1]]
+        self._logits, self._rode = logits[batch:, : self._ids_RT.shape[1]], True
         outputs["logits"] = logits[:batch, :length]
         return outputs

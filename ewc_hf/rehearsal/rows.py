@@ -16,7 +16,7 @@ from ..engines import agreed, process_index
 from ..storage import local_folder, read_json, replaced, sha256, write_json
 from .columns import COLUMNS
 
-REHEARSAL_CONFIG, ROWS_NAME = "rehearsal_config.json", "rehearsal.parquet"
+REHEARSAL_CONFIG, REHEARSAL_ROWS = "rehearsal_config.json", "rehearsal.parquet"
 _FORMAT = 1
 _REQUIRED = {"format", "source", "num_rows", "num_tokens", "top_k", "vocab_size", "model", "tokenizer", "sha256"}
 
@@ -49,7 +49,7 @@ class Rehearsal:
             target = Path(folder)
             target.mkdir(parents=True, exist_ok=True)
             table = self.rows.with_format("arrow")[:]
-            with replaced(target / REHEARSAL_CONFIG) as config, replaced(target / ROWS_NAME) as rows:
+            with replaced(target / REHEARSAL_CONFIG) as config, replaced(target / REHEARSAL_ROWS) as rows:
                 pq.write_table(table, rows, compression="zstd")
                 write_json(config, {**self.metadata, "sha256": sha256(rows)})
 
@@ -66,16 +66,16 @@ class Rehearsal:
         Raises:
             ValueError: nothing there, another format, or rows that are not those the configuration tells of.
         """
-        folder = local_folder(source, revision, [REHEARSAL_CONFIG, ROWS_NAME])
+        folder = local_folder(source, revision, [REHEARSAL_CONFIG, REHEARSAL_ROWS])
         metadata = read_json(folder / REHEARSAL_CONFIG)
         if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT or not metadata.keys() >= _REQUIRED:
             raise ValueError(
                 f"expected rehearsal rows of format {_FORMAT} in '{folder / REHEARSAL_CONFIG}', got another content; "
                 "generate them again with this version"
             )
-        path, recorded = folder / ROWS_NAME, metadata.pop("sha256")
+        path, recorded = folder / REHEARSAL_ROWS, metadata.pop("sha256")
         if not path.is_file():
-            raise ValueError(f"expected the file '{ROWS_NAME}' in '{folder}', got no such file; copy it again")
+            raise ValueError(f"expected the file '{REHEARSAL_ROWS}' in '{folder}', got no such file; copy it again")
         if (found := sha256(path)) != recorded:
             raise ValueError(
                 f"expected SHA-256 {recorded} of '{path}', got {found}; the file was truncated or changed since it "

@@ -72,7 +72,7 @@ def test_a_repeated_beginning_of_text_token_is_said(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train"], "expected one of demo, interpolate, perplexity, plan, got 'train'"),
+        (["train"], "expected one of demo, interpolate, perplexity, plan, rehearse, got 'train'"),
         (
             ["perplexity", "--model", "m", "--text", "no/such/file.txt"],
             "ewc-hf perplexity: expected at least one",
@@ -86,4 +86,4 @@ def test_mistakes_are_one_line(monkeypatch, words, message):
 
 def test_help_names_the_commands(monkeypatch, capsys):
     call(monkeypatch, "--help")
-    assert "{demo,interpolate,perplexity,plan}" in capsys.readouterr().out
+    assert "{demo,interpolate,perplexity,plan,rehearse}" in capsys.readouterr().out

@@ -1,0 +1,119 @@
+"""`ewc-hf rehearse`: rows of text that a model writes, or old text, with its answers."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..data import load_texts, pack
+from ..engines import agreed, launched, place, process_index
+from ..rehearsal import REHEARSAL_ROWS, TOP_K, Rehearsal, answer_rehearsal, generate_rehearsal
+from .arguments import parse_arguments
+from .precision import Precision
+
+_OF_TEXT, _OF_MODEL = ("column", "split", "max_documents"), ("temperature", "chat")
+"""Options that only rows of old text, and only those of the model's own text, have."""
+
+
+@dataclass
+class RehearseArguments:
+    """Which model answers, and to which text."""
+
+    model: str = field(metadata={"help": "Old checkpoint: a folder or a Hub id."})
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Where the rows are stored; by default the model's folder."}
+    )
+    text: str | None = field(
+        default=None,
+        metadata={"help": "Old text in place of the model's own: a file, a folder or a Hub dataset."},
+    )
+    column: str | None = field(default=None, metadata={"help": "Column of the old text."})
+    split: str = field(default="train", metadata={"help": "Split of a folder or Hub dataset of old text."})
+    max_documents: int | None = field(default=None, metadata={"help": "Take blocks from a random sample of the text."})
+    num_rows: int = field(default=2048, metadata={"help": "Rows; of old text at most."})
+    num_tokens: int = field(default=128, metadata={"help": "Tokens a row; best the block size of the task."})
+    temperature: float = field(default=1.0, metadata={"help": "Of the model's own text; its answers are at 1."})
+    top_k: int = field(default=TOP_K, metadata={"help": "Answers that are stored at each position."})
+    chat: bool = field(default=False, metadata={"help": "Begin rows as the chat template begins a user's turn."})
+    batch_size: int = field(default=32, metadata={"help": "Rows that are made at a time; the draws depend on it."})
+    seed: int = field(default=0, metadata={"help": "Of the draws, or of the choice of old text."})
+    precision: Precision | str = field(
+        default=Precision.FLOAT32, metadata={"help": "'float32' or 'bfloat16', in which the model answers."}
+    )
+    resume: bool = field(
+        default=False, metadata={"help": "Go on where an interrupted call left off; else begin anew."}
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Make the rows, store and describe them.
+
+    Args:
+        argv: the words after `ewc-hf rehearse`.
+
+    Raises:
+        ValueError: no folder to store them in, or an option that would have no effect.
+    """
+    description = "Let a model write rows of text, and store its answers."
+    (args,) = parse_arguments(RehearseArguments, argv=argv, prog="ewc-hf rehearse", description=description)
+    if args.output_dir is None and not Path(args.model).is_dir():
+        raise ValueError(f"expected output_dir beside a model from the Hub, '{args.model}', got None; name a folder")
+    _require_effective(args)
+    launched()
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    model = place(AutoModelForCausalLM.from_pretrained(args.model, dtype=Precision(args.precision).value))
+
+    output_dir = Path(args.model if args.output_dir is None else args.output_dir)
+    unfinished = output_dir / "rehearsal_unfinished"
+    if not args.resume:
+        agreed(lambda: shutil.rmtree(unfinished) if process_index() == 0 and unfinished.is_dir() else None)
+    rehearsal = _rehearsal(args, model, tokenizer, unfinished)
+    rehearsal.save_pretrained(output_dir)
+    if process_index() > 0:
+        return
+    path = output_dir / REHEARSAL_ROWS
+    print(f"rows              {len(rehearsal)} of {args.num_tokens} tokens")
+    print(f"tokens            {len(rehearsal) * args.num_tokens}")
+    print(f"answers           {args.top_k} a position")
+    print(f"file              {path}, {path.stat().st_size / 2**20:.1f} MiB")
+    print(f"sample            {tokenizer.decode(rehearsal.rows[0]['input_ids'])[:200]!r}")
+
+
+def _require_effective(args: RehearseArguments) -> None:
+    """Check that each option acts on the rows that are asked for."""
+    idle, need = (_OF_TEXT, "text") if args.text is None else (_OF_MODEL, "no text")
+    defaults = {option.name: option.default for option in fields(args)}
+    given = {name: value for name, value in vars(args).items() if name in idle and value != defaults[name]}
+    if given:
+        got = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise ValueError(
+            f"expected {need} for {', '.join(given)}, which {'have' if len(given) > 1 else 'has'} no effect else, got "
+            f"{got}; leave one of them out"
+        )
+
+
+def _rehearsal(
+    args: RehearseArguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, unfinished: Path
+) -> Rehearsal:
+    """Make rows of the model's own text, or of old text."""
+    if args.text is None:
+        return generate_rehearsal(
+            model,
+            tokenizer,
+            num_rows=args.num_rows,
+            num_tokens=args.num_tokens,
+            temperature=args.temperature,
+            top_k=args.top_k,
+            chat=args.chat,
+            batch_size=args.batch_size,
+            seed=args.seed,
+            resume_folder=unfinished,
+        )
+    texts = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
+    blocks = pack(texts, tokenizer, args.num_tokens, column=args.column, max_blocks=args.num_rows, seed=args.seed)
+    return answer_rehearsal(
+        model, blocks, tokenizer, top_k=args.top_k, batch_size=args.batch_size, resume_folder=unfinished
+    )
