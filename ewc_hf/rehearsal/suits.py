@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import predicts_next_token, require_known_tokens, require_within_context
-from ..engines import unwrap
+from ..engines import require_engine, unwrap
 from .columns import lengths_of
 from .rows import Rehearsal, tokenizer_fingerprint
 
@@ -22,8 +22,9 @@ def require_suitable(trainer: Trainer, rehearsal: Rehearsal) -> None:
 
     Raises:
         ValueError: the model is no causal language model, has another vocabulary or a shorter context than the rows,
-            the tokenizer is another one, or a batch or a sequence is spread over several devices.
+            the tokenizer is another one, a batch or a sequence is spread over several devices, or FSDP is of version 1.
     """
+    require_engine(trainer, adds_gradient=False)
     model: PreTrainedModel = unwrap(trainer.model)
     metadata = rehearsal.metadata
     if not predicts_next_token(model):
