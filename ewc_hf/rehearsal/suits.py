@@ -22,7 +22,8 @@ def require_suitable(trainer: Trainer, rehearsal: Rehearsal) -> None:
 
     Raises:
         ValueError: the model is no causal language model, has another vocabulary or a shorter context than the rows,
-            the tokenizer is another one, a batch or a sequence is spread over several devices, or FSDP is of version 1.
+            the tokenizer is another one, a batch or a sequence is spread over several devices, or FSDP is of the first
+            version.
     """
     require_engine(trainer, adds_gradient=False)
     model: PreTrainedModel = unwrap(trainer.model)
