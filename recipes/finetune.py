@@ -1,10 +1,11 @@
-"""Fine-tune a language model on dialogs or text, plainly or held by the penalty, and report both perplexities.
+"""Fine-tune a language model on dialogs or text, plainly or held to what it knew, and report both perplexities.
 
 accelerate launch recipes/finetune.py --model gpt2 --consolidation out/gpt2-ewc --task dialogs.parquet \
     --task_test dialogs_test.parquet --retention_test books_test.parquet \
     --max_steps 200 --learning_rate 5e-4 --output_dir out/tuned
 
-`--ewc_lambda 0`, or no consolidation, is plain fine-tuning. A YAML file gives defaults: `--config FILE.yaml`.
+`--rehearsal FOLDER` holds it at the old model's answers, with the penalty or in its place. `--ewc_lambda 0`, or no
+consolidation, and no rehearsal is plain fine-tuning. A YAML file gives defaults: `--config FILE.yaml`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ class FinetuneArguments:
     model: str = field(metadata={"help": "Pretrained checkpoint: a folder or a Hub id."})
     task: str = field(metadata={"help": "Dialogs or text to learn: a file, a folder or a Hub dataset."})
     consolidation: str | None = field(default=None, metadata={"help": "What to remember: a folder or a Hub id."})
+    rehearsal: str | None = field(
+        default=None, metadata={"help": "Rows with the old model's answers: a folder or a Hub id."}
+    )
     task_test: str | None = field(default=None, metadata={"help": "Held-out text of the task, for `eval_loss`."})
     retention_test: str | None = field(
         default=None, metadata={"help": "Held-out old text, for `eval_retention_perplexity`; needs task_test."}
@@ -65,11 +69,12 @@ def main() -> None:
         texts = load_texts(args.retention_test, split="test", max_documents=args.max_test_documents)
         retention_texts[args.retention_name] = document_texts(texts, args.retention_column)
 
-    # 3. Training: the penalty acts where there is a consolidation and lambda is not 0.
+    # 3. Training: the penalty acts where there is a consolidation and lambda is not 0, rehearsal where there are rows.
     trainer = EWCTrainer(
         model=model,
         args=training,
         consolidation=args.consolidation,
+        rehearsal=args.rehearsal,
         retention_texts=retention_texts,
         train_dataset=task,
         eval_dataset=held_out,

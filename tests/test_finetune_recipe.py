@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import SENTENCES, save_tiny_checkpoint
+from safetensors.torch import load_file
+from tiny import SENTENCES, save_tiny_checkpoint, tiny_gpt2, tiny_tokenizer
+
+from ewc_hf.rehearsal import generate_rehearsal
 
 RECIPE = Path(__file__).parents[1] / "recipes/finetune.py"
 
@@ -24,6 +27,19 @@ def finetune(tmp_path, monkeypatch, datasets_cache):
         return tmp_path / "out" / "model.safetensors"
 
     return run
+
+
+def test_rehearsal_rows_hold_the_model(finetune, tmp_path):
+    """The model's own, so that it begins at no distance from them."""
+    model, tokenizer = tiny_gpt2(), tiny_tokenizer()
+    generate_rehearsal(model, tokenizer, num_rows=4, num_tokens=16, progress=False).save_pretrained(tmp_path / "rows")
+    (tmp_path / "task.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in SENTENCES * 9))
+    options = ["--max_steps", "6", "--learning_rate", "1e-2", "--lr_scheduler_type", "constant"]
+    distances = []
+    for held in ([], ["--rehearsal", str(tmp_path / "rows"), "--rehearsal_weight", "30"]):
+        tuned = load_file(finetune(*options, *held))
+        distances.append(sum((tuned[name] - p).square().sum() for name, p in model.named_parameters()).item())
+    assert 0 < distances[1] < distances[0]
 
 
 def test_with_max_steps_only_as_many_documents_are_tokenized_as_the_run_needs(finetune, tmp_path):

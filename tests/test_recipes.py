@@ -49,15 +49,20 @@ def test_importance_then_finetuning_then_perplexity(folder, config):
     assert (folder / "model" / "ewc_importance.safetensors").is_file()
     assert not (folder / "model" / "ewc_unfinished.safetensors").exists()
 
+    where = ["--model", "model", "--num_rows", "4", "--num_tokens", "12"]
+    printed = launch(folder, config, "generate_rehearsal.py", *where)
+    assert printed.count("rows              4 of 12 tokens") == 1
+
     (folder / "defaults.yaml").write_text("learning_rate: 1e-2\nmax_steps: 2\nlogging_steps: 1\nblock_size: 8\n")
     launch(
         folder, config, "finetune.py", "--use_cpu", "true", "--config", "defaults.yaml", "--model", "model",
-        "--consolidation", "model", "--task", "dialogs.jsonl", "--task_test", "dialogs.jsonl",
+        "--consolidation", "model", "--rehearsal", "model", "--task", "dialogs.jsonl", "--task_test", "dialogs.jsonl",
         "--retention_test", "books.jsonl", "--retention_name", "books", "--learn_from", "B", "--output_dir", "out",
         "--save_steps", "1", "--max_steps", "3",
     )  # fmt: skip
     log = json.loads((folder / "out" / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]
     assert [entry["step"] for entry in log if "ewc_penalty" in entry] == [1, 2, 3]
+    assert [entry["step"] for entry in log if "rehearsal_kl" in entry] == [1, 2, 3]
     metrics = json.loads((folder / "out" / "eval_results.json").read_text())
     assert metrics["eval_books_perplexity"] > 1
 
