@@ -1,6 +1,6 @@
 """What does the old model answer, and how is a model kept at these answers?"""
 
-from .answers import Answers, answers_to, top_answers
+from .answers import Answers, answers_of, answers_to
 from .distil import kl_divergence
 from .generate import TOP_K, answer_rehearsal, generate_rehearsal
 from .record import RehearsalRecord, require_same_rehearsal
@@ -16,9 +16,9 @@ __all__ = [
     "RehearsalRecord",
     "Rehearser",
     "answer_rehearsal",
+    "answers_of",
     "answers_to",
     "generate_rehearsal",
     "kl_divergence",
     "require_same_rehearsal",
-    "top_answers",
 ]

@@ -1,9 +1,9 @@
 """Rows and their answers as columns of a table.
 
-input_ids       list<int32>                          T tokens
-answer_ids      list<fixed_size_list<int32>[K]>      T x K
-log_probs       list<fixed_size_list<float16>[K]>    T x K, in nats; float64 of a float64 model
-rest            list<float32>                        T; float64 of a float64 model
+input_ids     list<int32>                          T tokens
+answer_ids    list<fixed_size_list<int32>[A]>      T x A: the likeliest tokens, and draws from all others
+log_probs     list<fixed_size_list<float16>[A]>    T x A, in nats; float64 of a float64 model
+rest          list<float32>                        T, the mass of all but the likeliest; float64 likewise
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from .prompt import prompt_tokens
 from .rows import Rehearsal, described, tokenizer_fingerprint
 
 TOP_K = 32
-"""Answers that are remembered at each position."""
+"""Likeliest tokens that are remembered at each position."""
 
 
 def generate_rehearsal(
@@ -51,7 +51,7 @@ def generate_rehearsal(
         num_rows: how many.
         num_tokens: tokens a row; best as many as the blocks of the task have, since both ride in one batch.
         temperature: of the draws; below 1 it writes more of what it is sure of.
-        top_k: answers that are stored at each position.
+        top_k: likeliest tokens that are stored at each position, beside a few draws from all others.
         chat: begin with the chat template's beginning of a user's turn, as suits a model that was trained on chats.
         batch_size: rows that are written at a time; the draws depend on it.
         seed: of the draws.
@@ -93,7 +93,7 @@ def generate_rehearsal(
                     model.generate(prompts, attention_mask=torch.ones_like(prompts), generation_config=sampling)
                 )
         with without_cache(model):
-            return [row.cpu() for row in rows], answers_to(model, rows, top_k)
+            return [row.cpu() for row in rows], answers_to(model, rows, top_k, seed + first)
 
     options = {"source": "model", "num_rows": num_rows, "num_tokens": num_tokens, "top_k": top_k, "seed": seed}
     options |= {"temperature": temperature, "chat": chat, "prompt": prompt, "batch_size": batch_size}
@@ -115,7 +115,7 @@ def answer_rehearsal(
         model: the old model, a causal language model, whole in each process.
         dataset: rows with `input_ids`, of one or several lengths, without padding.
         tokenizer: that made them, so that a run with another one is refused; None leaves that out.
-        top_k: answers that are stored at each position.
+        top_k: likeliest tokens that are stored at each position, beside a few draws from all others.
         batch_size: rows that are stored at a time where there is a `resume_folder`.
         progress: show a progress bar.
         resume_folder: as `generate_rehearsal` has it.
@@ -140,7 +140,7 @@ def answer_rehearsal(
 
     def make(first: int, last: int) -> tuple[list[Tensor], list[Answers]]:
         with without_cache(model):
-            return rows[first:last], answers_to(model, rows[first:last], top_k)
+            return rows[first:last], answers_to(model, rows[first:last], top_k, first)
 
     options = {"source": "text", "num_rows": len(rows), "num_tokens": max(lengths), "top_k": top_k}
     options |= {"text": digest(torch.cat([torch.tensor(lengths), *rows])), "batch_size": batch_size}

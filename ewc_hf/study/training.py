@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, TrainerCallback, default_data_collator
 from transformers.pytorch_utils import Conv1D
 
 from ..config import EWCConfig
-from ..rehearsal import TOP_K, Rehearsal, kl_divergence, top_answers
+from ..rehearsal import TOP_K, Rehearsal, answers_of, kl_divergence
 from ..trainer import EWCTrainer
 from .settings import Setting
 from .token_weights import LOSSES
@@ -133,7 +133,7 @@ class _LearningWithoutForgetting(EWCTrainer):
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
             with torch.no_grad():
-                answers = top_answers(self._old(input_ids=ids_BT).logits, TOP_K)
+                answers = answers_of(self._old(input_ids=ids_BT).logits, TOP_K)
             share = 1 if num_items_in_batch is None else 1 / self.current_gradient_accumulation_steps
             loss = loss + self._weight * share * kl_divergence(outputs.logits, answers).mean()
         return (loss, outputs) if return_outputs else loss

@@ -9,7 +9,7 @@ from datasets import Dataset
 from small_study import MEASUREMENT, small_data, training
 from tiny import save_tiny_checkpoint, tiny_gpt2
 
-from ewc_hf.rehearsal import kl_divergence, top_answers
+from ewc_hf.rehearsal import answers_of, kl_divergence
 from ewc_hf.study import parse_settings, run_study
 from ewc_hf.study.training import Remembered, _LearningWithoutForgetting, _mixed, fine_tune
 
