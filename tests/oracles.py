@@ -112,13 +112,15 @@ def kl_per_token(model, other, example):
         return (log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
 
 
-def truncated_divergence(old_log_p, new_log_p, top_k):
-    """`KL(old || new)` at each position, over the old model's `top_k` likeliest tokens and all others as one."""
-    order = old_log_p.argsort(-1, descending=True)
-    old_log_p, new_log_p = (log_p.gather(-1, order) for log_p in (old_log_p, new_log_p))
-    old_rest, new_rest = (log_p[..., top_k:].logsumexp(-1) for log_p in (old_log_p, new_log_p))
-    of_rest = old_rest.exp() * (old_rest - new_rest) if top_k < order.shape[-1] else 0
-    return (old_log_p.exp() * (old_log_p - new_log_p))[..., :top_k].sum(-1) + of_rest
+def divergence(old_log_p, new_log_p):
+    """`KL(old || new)` at each position, over the whole vocabulary."""
+    return (old_log_p.exp() * (old_log_p - new_log_p)).sum(-1)
+
+
+def remembered_divergence(new_log_p, ids, log_probs, rest, draws=8):
+    """The same from the likeliest tokens and from draws, which stand for the rest of the mass in equal parts."""
+    p = torch.cat([log_probs[..., :-draws].exp(), rest[..., None].expand(*rest.shape, draws) / draws], -1)
+    return (p / p.sum(-1, keepdim=True) * (log_probs - new_log_p.gather(-1, ids))).sum(-1)
 
 
 def synaptic_intelligence(steps, end=None, damping=0.1):

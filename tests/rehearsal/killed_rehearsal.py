@@ -19,11 +19,11 @@ def make(folder: Path, way, after=None, while_writing=False):
     """Save the rows and which batches were made for them, or die once so many are: before the next, or writing it."""
     made, answers_to, write_table = [], generate.answers_to, pq.write_table
 
-    def answer(model, rows, top_k):
+    def answer(model, rows, *options):
         if len(made) == after and not while_writing:
             die()
         made.append(len(rows))
-        return answers_to(model, rows, top_k)
+        return answers_to(model, rows, *options)
 
     def write(table, path, **options):
         write_table(table, path, **options)

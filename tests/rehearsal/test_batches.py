@@ -18,11 +18,11 @@ def batches(monkeypatch):
     """How many rows each batch has that is made; `stop_at` interrupts before that batch."""
     sizes, answers_to = [], generate.answers_to
 
-    def count(model, rows, top_k):
+    def count(model, rows, *options):
         if len(sizes) == count.stop_at:
             raise Interrupted
         sizes.append(len(rows))
-        return answers_to(model, rows, top_k)
+        return answers_to(model, rows, *options)
 
     count.stop_at, count.sizes = None, sizes
     monkeypatch.setattr(generate, "answers_to", count)

@@ -80,7 +80,7 @@ def test_an_error_leaves_nothing_behind(tmp_path, kind, error):
 
 
 @pytest.mark.parametrize("accumulation", [1, 4])
-@pytest.mark.parametrize(("factor", "told"), [(1.0, False), (6.0, True)])
+@pytest.mark.parametrize(("factor", "told"), [(1.0, False), (3.0, True)])
 def test_how_far_the_first_step_is_from_the_answers_is_told_per_position(tmp_path, caplog, accumulation, factor, told):
     """However many micro-batches a step has."""
     model = tiny_gpt2()

@@ -103,9 +103,9 @@ def test_answers_are_the_model_s_own_at_temperature_1(dtype, temperature):
         log_p, ids = logits.double().log_softmax(-1).topk(7)
         got, rest = (torch.tensor(row[name], dtype=torch.float64) for name in ("log_probs", "rest"))
         bound = 1e-12 if dtype == "float64" else 2**-11 * abs(log_p) + (1e-5 if dtype == "float32" else 0.05)
-        assert (abs(got - log_p) <= bound).all()
+        assert (abs(got[:, :7] - log_p) <= bound).all()
         assert (rest - (1 - log_p.exp().sum(-1))).abs().max() < (1e-12 if dtype == "float64" else 0.02)
-        assert dtype == "bfloat16" or torch.equal(torch.tensor(row["answer_ids"]), ids)
+        assert dtype == "bfloat16" or torch.equal(torch.tensor(row["answer_ids"])[:, :7], ids)
     assert rehearsal.rows.features["log_probs"].feature.feature.dtype == (
         "float64" if dtype == "float64" else "float16"
     )
@@ -119,13 +119,18 @@ def test_autocast_around_the_call_is_off():
 
 def test_old_text_of_several_lengths_is_answered_as_row_by_row():
     model, rows = tiny_gpt2(dtype=torch.float64), texts(5, 16, 1, 9, 9, 3, 12)
+
+    def alone(row):
+        return answered([row], model).rows[0]
+
     together = answered(rows, model).rows
     assert written(answered(rows, model)) == [row["input_ids"] for row in rows]
     for number, row in enumerate(rows):
-        alone = answered([row], model).rows[0]
-        assert alone["answer_ids"] == together[number]["answer_ids"]
-        for name in ("log_probs", "rest"):
-            got, expected = (torch.tensor(found[name], dtype=torch.float64) for found in (together[number], alone))
+        found = [{name: torch.tensor(value) for name, value in of.items()} for of in (together[number], alone(row))]
+        for name in ("answer_ids", "log_probs"):
+            found = [{**of, name: of[name][:, :7]} for of in found]  # draws depend on the batch
+        for name in ("answer_ids", "log_probs", "rest"):
+            got, expected = (of[name] for of in found)
             assert (got - expected).abs().max() < 1e-12
 
 
