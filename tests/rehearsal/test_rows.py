@@ -129,7 +129,8 @@ def test_columns_and_tensors_are_the_same_numbers():
     rows = [row[: 4 + number] for number, row in enumerate(rows)]
     answers = [Answers(a.ids[:n], a.log_probs[:n], a.rest[:n]) for n, a in zip(map(len, rows), answers, strict=True)]
     table = pa.concat_tables([to_table(rows[:2], answers[:2]), to_table(rows[2:], answers[2:])])
-    for chosen, part in (([1, 2, 3, 4], table[1:5]), ([5, 0, 3], table.take([5, 0, 3]))):
+    parts = {(1, 2, 3, 4): table[1:5], (3, 4): table[3:5], (5, 0, 3): table.take([5, 0, 3])}
+    for chosen, part in parts.items():
         ids, lengths, got = to_tensors(part)
         assert lengths.tolist() == [len(rows[number]) for number in chosen]
         for place, number in enumerate(chosen):
