@@ -51,7 +51,8 @@ def answers_of(logits_BTV: Tensor, top_k: int, generator: torch.Generator | None
     _, ids_BTK = log_probs_BTV.topk(top_k, dim=-1)
     others_BTV = log_probs_BTV.exp().scatter_(-1, ids_BTK, 0)
     rest_BT = others_BTV.sum(-1)
-    others_BTV += (rest_BT == 0)[..., None]  # of nothing anything can be drawn: it counts for nothing
+    # Of nothing the likeliest is drawn, and counts for nothing; some tokens have a log-probability of minus infinity.
+    others_BTV.scatter_add_(-1, ids_BTK[..., :1], (rest_BT == 0).to(others_BTV)[..., None])
     drawn = torch.multinomial(others_BTV.flatten(0, 1), DRAWS, replacement=True, generator=generator)
     ids_BTA = torch.cat([ids_BTK, drawn.view(*rest_BT.shape, DRAWS)], -1)
     return Answers(ids_BTA, log_probs_BTV.gather(-1, ids_BTA), rest_BT)

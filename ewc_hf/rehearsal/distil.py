@@ -46,17 +46,19 @@ class _KL(torch.autograd.Function):
     def forward(ctx: Any, logits_NV: Tensor, ids_NA: Tensor, log_p_NA: Tensor, rest_N: Tensor) -> Tensor:
         """Return the divergence, [N]."""
         dtype = widened(logits_NV)
+        finfo = torch.finfo(dtype)
         gradient_NV, kl_N = torch.empty_like(logits_NV), logits_NV.new_empty(len(logits_NV), dtype=dtype)
         for logits_nV, ids_nA, log_p_nA, rest_n, into_nV, into_n in logit_pieces(
             logits_NV, ids_NA, log_p_NA, rest_N, gradient_NV, kl_N
         ):
-            log_p_nA = log_p_nA.to(dtype)
+            log_p_nA = log_p_nA.to(dtype).clamp(min=finfo.min)  # 0 times infinity is no number
             p_nA = log_p_nA.exp()
             p_nA[:, -DRAWS:] = rest_n[:, None] / DRAWS
-            p_nA /= p_nA.sum(1, keepdim=True)
+            total_n1 = p_nA.sum(1, keepdim=True)
+            p_nA /= total_n1
             q_nV = logits_nV.softmax(1, dtype=dtype)
-            log_q_nA = q_nV.gather(1, ids_nA).clamp_(min=torch.finfo(dtype).tiny).log_()
-            torch.sum(p_nA * (log_p_nA - log_q_nA), 1, out=into_n)
+            log_q_nA = q_nV.gather(1, ids_nA).clamp_(min=finfo.tiny).log_()
+            torch.sum(p_nA * (log_p_nA - total_n1.log() - log_q_nA), 1, out=into_n)
             into_nV.copy_(q_nV.scatter_add_(1, ids_nA, -p_nA))
         ctx.save_for_backward(gradient_NV)
         return kl_N
