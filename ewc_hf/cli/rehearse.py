@@ -36,7 +36,7 @@ class RehearseArguments:
     num_rows: int = field(default=2048, metadata={"help": "Rows; of old text at most."})
     num_tokens: int = field(default=128, metadata={"help": "Tokens a row; best the block size of the task."})
     temperature: float = field(default=1.0, metadata={"help": "Of the model's own text; its answers are at 1."})
-    top_k: int = field(default=TOP_K, metadata={"help": "Answers that are stored at each position."})
+    top_k: int = field(default=TOP_K, metadata={"help": "Likeliest tokens that are stored at each position."})
     chat: bool = field(default=False, metadata={"help": "Begin rows as the chat template begins a user's turn."})
     batch_size: int = field(default=32, metadata={"help": "Rows that are made at a time; the draws depend on it."})
     seed: int = field(default=0, metadata={"help": "Of the draws, or of the choice of old text."})
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     path = output_dir / REHEARSAL_ROWS
     print(f"rows              {len(rehearsal)} of {args.num_tokens} tokens")
     print(f"tokens            {len(rehearsal) * args.num_tokens}")
-    print(f"answers           {args.top_k} a position")
+    print(f"answers           {args.top_k} a position, and draws from all others")
     print(f"file              {path}, {path.stat().st_size / 2**20:.1f} MiB")
     print(f"sample            {tokenizer.decode(rehearsal.rows[0]['input_ids'])[:200]!r}")
 

@@ -116,7 +116,7 @@ def answer_rehearsal(
         dataset: rows with `input_ids`, of one or several lengths, without padding.
         tokenizer: that made them, so that a run with another one is refused; None leaves that out.
         top_k: likeliest tokens that are stored at each position, beside a few draws from all others.
-        batch_size: rows that are stored at a time where there is a `resume_folder`.
+        batch_size: rows that are answered at a time; the draws from all others depend on it.
         progress: show a progress bar.
         resume_folder: as `generate_rehearsal` has it.
 

@@ -55,7 +55,7 @@ def test_rows_are_stored_beside_the_model_and_described(model, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "rows              6 of 12 tokens",
         "tokens            72",
-        "answers           5 a position",
+        "answers           5 a position, and draws from all others",
         f"file              {path}, {path.stat().st_size / 2**20:.1f} MiB",
         f"sample            {sample[:200]!r}",
     ]
@@ -98,7 +98,7 @@ def test_old_text_takes_the_place_of_the_models(model, old_text, capsys):
     call("--model", model, "--text", old_text, *WORDS, *words)
     texts = load_texts(old_text, max_documents=9, seed=3)
     blocks = pack(texts, tiny_tokenizer(), 12, max_blocks=6, seed=3)
-    expected = answer_rehearsal(tiny_gpt2(), blocks, top_k=5, progress=False)
+    expected = answer_rehearsal(tiny_gpt2(), blocks, top_k=5, batch_size=2, progress=False)
     assert stored(model) == content(expected) and len(expected) == 6
     assert Rehearsal.from_pretrained(model).metadata["source"] == "text"
     assert "rows              6 of 12 tokens" in capsys.readouterr().out
