@@ -14,11 +14,23 @@ from transformers import PreTrainedTokenizerBase
 
 from ..engines import agreed, process_index
 from ..storage import local_folder, read_json, replaced, sha256, write_json
+from .answers import DRAWS
 from .columns import COLUMNS
 
 REHEARSAL_CONFIG, REHEARSAL_ROWS = "rehearsal_config.json", "rehearsal.parquet"
 _FORMAT = 1
-_REQUIRED = {"format", "source", "num_rows", "num_tokens", "top_k", "vocab_size", "model", "tokenizer", "sha256"}
+_REQUIRED = {
+    "format",
+    "source",
+    "num_rows",
+    "num_tokens",
+    "top_k",
+    "draws",
+    "vocab_size",
+    "model",
+    "tokenizer",
+    "sha256",
+}
 
 
 class Rehearsal:
@@ -27,8 +39,8 @@ class Rehearsal:
     Attributes:
         rows: one row a text: `input_ids`, `answer_ids`, `log_probs` and `rest`, see `columns.py`.
         metadata: where the rows are from ("model" or "text"), how many, how long, how many answers a position
-            (`top_k`), of how many tokens (`vocab_size`), the seed, the temperature, and fingerprints of the model and
-            the tokenizer.
+            (`top_k`, and `draws` from all others), of how many tokens (`vocab_size`), the seed, the temperature, and
+            fingerprints of the model and the tokenizer.
     """
 
     def __init__(self, rows: Dataset, metadata: dict[str, Any]) -> None:
@@ -68,7 +80,8 @@ class Rehearsal:
         """
         folder = local_folder(source, revision, [REHEARSAL_CONFIG, REHEARSAL_ROWS])
         metadata = read_json(folder / REHEARSAL_CONFIG)
-        if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT or not metadata.keys() >= _REQUIRED:
+        known = isinstance(metadata, dict) and metadata.keys() >= _REQUIRED
+        if not known or (metadata["format"], metadata["draws"]) != (_FORMAT, DRAWS):
             raise ValueError(
                 f"expected rehearsal rows of format {_FORMAT} in '{folder / REHEARSAL_CONFIG}', got another content; "
                 "generate them again with this version"
@@ -97,4 +110,4 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def described(**details: Any) -> dict[str, Any]:
     """Return metadata of this format."""
-    return {"format": _FORMAT, **details}
+    return {"format": _FORMAT, "draws": DRAWS, **details}
