@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 from peers import PEERS
-from side_by_side import extra_peak_bytes, interleaved, machine, ratio, shown, write_results
+from side_by_side import extra_peak_bytes, interleaved, machine, random_gpt2, ratio, shown, write_results
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2LMHeadModel
 
 from ewc_hf.cli import parse_arguments
 from ewc_hf.data import Batch, next_tokens
@@ -50,7 +50,8 @@ def main() -> None:
     """Measure and write the table."""
     (args,) = parse_arguments(BenchmarkArguments, description=__doc__)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = _model(args).to(device, getattr(torch, args.dtype))
+    model = random_gpt2(args.n_embd, args.n_layer, args.vocab_size, max(args.lengths)).eval()
+    model = model.to(device, getattr(torch, args.dtype))
     batches = {length: _ids(args, length).to(device) for length in args.lengths}
 
     # 1. Everybody on the same batches, in turn.
@@ -94,22 +95,6 @@ def main() -> None:
     )
     record = {"arguments": asdict(args), "seconds": seconds, "relative_error": error, "peak_memory_bytes": memory}
     write_results(Path(args.output_dir) / f"importance_{device.type}", "Importance", notes, rows, record)
-
-
-def _model(args: BenchmarkArguments) -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    config = GPT2Config(
-        n_embd=args.n_embd,
-        n_layer=args.n_layer,
-        n_head=args.n_embd // 64,
-        vocab_size=args.vocab_size,
-        n_positions=max(args.lengths),
-        bos_token_id=0,
-        eos_token_id=0,
-        use_cache=False,
-        loss_type="ForCausalLM",
-    )
-    return GPT2LMHeadModel(config).eval()
 
 
 def _ids(args: BenchmarkArguments, length: int) -> Tensor:

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from side_by_side import extra_peak_bytes, interleaved, machine, ratio, shown, write_results
+from side_by_side import extra_peak_bytes, interleaved, machine, random_gpt2, ratio, shown, write_results
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from ewc_hf import Consolidation, Coupling
 from ewc_hf.cli import parse_arguments
@@ -81,19 +80,8 @@ def main() -> None:
 
 def _contenders(args: BenchmarkArguments) -> tuple[dict[str, Callable[[], Any]], int]:
     """Return what is timed, and the bytes of the model."""
-    torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config = GPT2Config(
-        n_embd=args.n_embd,
-        n_layer=args.n_layer,
-        n_head=args.n_embd // 64,
-        vocab_size=args.vocab_size,
-        n_positions=args.length,
-        bos_token_id=0,
-        eos_token_id=0,
-        use_cache=False,
-    )
-    model = GPT2LMHeadModel(config).to(device)
+    model = random_gpt2(args.n_embd, args.n_layer, args.vocab_size, args.length).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
     parameters = dict(model.named_parameters())
     consolidation = Consolidation.create(

@@ -15,8 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from side_by_side import extra_peak_bytes, interleaved, machine, ratio, shown, write_results
-from transformers import GPT2Config, GPT2LMHeadModel
+from side_by_side import extra_peak_bytes, interleaved, machine, random_gpt2, ratio, shown, write_results
 
 from ewc_hf import EWCConfig, EWCTrainer
 from ewc_hf.cli import parse_arguments
@@ -78,12 +77,13 @@ def main() -> None:
 def _contenders(args: BenchmarkArguments, folder: Path) -> dict[str, Callable[[], Any]]:
     """Return what is timed: a step of trainers that have made their first one."""
     draws = torch.Generator().manual_seed(0)
+    model = partial(random_gpt2, args.n_embd, args.n_layer, args.vocab_size, args.length)
 
     def rows(number: int) -> list[dict[str, torch.Tensor]]:
         ids = torch.randint(args.vocab_size, (number, args.length), generator=draws)
         return [{"input_ids": row, "labels": row} for row in ids]
 
-    rehearsal = answer_rehearsal(_model(args), rows(16), top_k=args.top_k, progress=False)
+    rehearsal = answer_rehearsal(model(), rows(16), top_k=args.top_k, progress=False)
     task, more = args.batch_size, args.batch_size + args.rows
     cases = {
         PLAIN: (task, None),
@@ -102,7 +102,7 @@ def _contenders(args: BenchmarkArguments, folder: Path) -> dict[str, Callable[[]
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
-        trainer = EWCTrainer(_model(args), training, train_dataset=rows(batch_size), rehearsal=given)
+        trainer = EWCTrainer(model(), training, train_dataset=rows(batch_size), rehearsal=given)
         trainer.train()
         batch = {key: torch.stack([row[key] for row in rows(batch_size)]) for key in ("input_ids", "labels")}
         contenders[name] = partial(_step, trainer, batch, torch.tensor(batch["labels"].numel()))
@@ -114,21 +114,6 @@ def _step(trainer: EWCTrainer, batch: dict[str, torch.Tensor], num_items: torch.
     trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), trainer.args.max_grad_norm)
     trainer.optimizer.step()
     trainer.optimizer.zero_grad()
-
-
-def _model(args: BenchmarkArguments) -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    config = GPT2Config(
-        n_embd=args.n_embd,
-        n_layer=args.n_layer,
-        n_head=args.n_embd // 64,
-        vocab_size=args.vocab_size,
-        n_positions=args.length,
-        bos_token_id=0,
-        eos_token_id=0,
-        use_cache=False,
-    )
-    return GPT2LMHeadModel(config)
 
 
 if __name__ == "__main__":

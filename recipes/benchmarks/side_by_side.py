@@ -15,6 +15,7 @@ import transformers
 from accelerate.utils import get_gpu_info
 from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from ewc_hf.storage import replaced, write_json
 
@@ -59,6 +60,23 @@ def extra_peak_bytes(run: Callable[[], Any]) -> int:
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return max(accumulate(changes, initial=0))
+
+
+def random_gpt2(n_embd: int, n_layer: int, vocab_size: int, context: int) -> GPT2LMHeadModel:
+    """Return a GPT-2 with random weights, the same each time."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_embd=n_embd,
+        n_layer=n_layer,
+        n_head=n_embd // 64,
+        vocab_size=vocab_size,
+        n_positions=context,
+        bos_token_id=0,
+        eos_token_id=0,
+        use_cache=False,
+        loss_type="ForCausalLM",
+    )
+    return GPT2LMHeadModel(config)
 
 
 def machine() -> dict[str, Any]:
