@@ -39,7 +39,7 @@ def in_batches(
         batch_size: rows a batch.
         make: returns the rows from one number to before another, with the answers to them; the same in any process.
         identity: all that the rows depend on.
-        resume_folder: where finished batches are kept until all are; those found there are not made again.
+        resume_folder: where finished batches are kept; those found there are not made again.
         description: of the progress bar.
         progress: show it.
 
@@ -66,8 +66,6 @@ def in_batches(
             return found
 
         tables = divided(starts, table, collective=True)
-    if folder is not None:
-        agreed(lambda: _remove(folder) if process_index() == 0 else None)
     return Dataset(InMemoryTable(pa.concat_tables(tables)))
 
 
@@ -86,8 +84,8 @@ def _require_same(folder: Path, identity: dict[str, Any]) -> None:
         )
 
 
-def _remove(folder: Path) -> None:
-    """Remove all that was written there, halves that a killed process left too; the folder where it is empty then."""
+def remove_batches(folder: Path) -> None:
+    """Remove all that `in_batches` wrote there, halves that a killed process left too; the folder if it is empty then."""
     for path in [*folder.glob(_BATCHES), *folder.glob(_HALVES), folder / _IDENTITY]:
         path.unlink(missing_ok=True)
     if not any(folder.iterdir()):

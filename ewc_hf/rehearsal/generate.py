@@ -56,7 +56,7 @@ def generate_rehearsal(
         batch_size: rows that are written at a time; the draws depend on it.
         seed: of the draws.
         progress: show a progress bar.
-        resume_folder: where finished batches are kept until all are done; the same call goes on from there.
+        resume_folder: where finished batches are kept until the rows are saved; the same call goes on from there.
 
     Raises:
         ValueError: a number out of range, rows longer than the model's context, no token to begin with, `chat` without
@@ -179,7 +179,7 @@ def _rehearsal(
         rows = in_batches(
             options["num_rows"], options["batch_size"], make, identity, resume_folder, description, progress
         )
-    return Rehearsal(rows, {**identity, "model_name": model.name_or_path})
+    return Rehearsal(rows, {**identity, "model_name": model.name_or_path}, resume_folder)
 
 
 @contextmanager

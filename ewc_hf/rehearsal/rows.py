@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from ..engines import agreed, process_index
 from ..storage import local_folder, read_json, replaced, sha256, write_json
 from .answers import DRAWS
+from .batches import remove_batches
 from .columns import COLUMNS
 
 REHEARSAL_CONFIG, REHEARSAL_ROWS = "rehearsal_config.json", "rehearsal.parquet"
@@ -41,10 +42,15 @@ class Rehearsal:
         metadata: where the rows are from ("model" or "text"), how many, how long, how many answers a position
             (`top_k`, and `draws` from all others), of how many tokens (`vocab_size`), the seed, the temperature, and
             fingerprints of the model and the tokenizer.
+
+    Args:
+        rows: see above.
+        metadata: see above.
+        batches: folder of the finished batches that they were made of, which are removed once they are saved.
     """
 
-    def __init__(self, rows: Dataset, metadata: dict[str, Any]) -> None:
-        self.rows, self.metadata = rows, metadata
+    def __init__(self, rows: Dataset, metadata: dict[str, Any], batches: str | os.PathLike[str] | None = None) -> None:
+        self.rows, self.metadata, self._batches = rows, metadata, batches
 
     def __len__(self) -> int:
         """Return how many rows there are."""
@@ -64,6 +70,9 @@ class Rehearsal:
             with replaced(target / REHEARSAL_CONFIG) as config, replaced(target / REHEARSAL_ROWS) as rows:
                 pq.write_table(table, rows, compression="zstd")
                 write_json(config, {**self.metadata, "sha256": sha256(rows)})
+            if self._batches is not None:
+                remove_batches(Path(self._batches))
+                self._batches = None
 
         agreed(write if process_index() == 0 else lambda: None)
 

@@ -49,12 +49,17 @@ def test_an_interrupted_call_goes_on_to_the_same_rows(tmp_path, batches, make):
     resumed = make(resume_folder=tmp_path / "unfinished")
     assert batches.sizes == [2]
     assert bits(resumed) == bits(whole) and resumed.metadata == whole.metadata
-    assert list(tmp_path.iterdir()) == []
+    assert len(list((tmp_path / "unfinished").glob("rows-*.parquet"))) == 3, "they may still be lost"
+    resumed.save_pretrained(tmp_path / "saved")
+    resumed.save_pretrained(tmp_path / "again")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "saved"]
 
 
 def test_a_call_that_nothing_interrupts_leaves_no_folder(tmp_path):
-    assert bits(generated(resume_folder=tmp_path / "a" / "b")) == bits(generated())
-    assert [path.name for path in tmp_path.rglob("*")] == ["a"]
+    rehearsal = generated(resume_folder=tmp_path / "a" / "b")
+    assert bits(rehearsal) == bits(generated())
+    rehearsal.save_pretrained(tmp_path / "saved")
+    assert list((tmp_path / "a").iterdir()) == []
 
 
 def begun(folder, batches, make=generated, **options):
@@ -126,8 +131,10 @@ def test_halves_that_a_killed_process_left_go_and_other_files_stay(tmp_path, bat
     (tmp_path / ".rows-00000004.parquet.1234.tmp").write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("mine")
     assert json.loads((tmp_path / "identity.json").read_text())["seed"] == 0
-    assert bits(generated(resume_folder=tmp_path)) == bits(generated())
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    rehearsal = generated(resume_folder=tmp_path)
+    assert bits(rehearsal) == bits(generated())
+    rehearsal.save_pretrained(tmp_path / "saved")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "saved"]
 
 
 def test_the_progress_bar_counts_batches(capsys):
