@@ -85,7 +85,7 @@ def _require_same(folder: Path, identity: dict[str, Any]) -> None:
 
 
 def remove_batches(folder: Path) -> None:
-    """Remove all that `in_batches` wrote there, halves that a killed process left too; the folder if it is empty then."""
+    """Remove what `in_batches` wrote there, halves that a killed process left too; the folder if it is empty then."""
     for path in [*folder.glob(_BATCHES), *folder.glob(_HALVES), folder / _IDENTITY]:
         path.unlink(missing_ok=True)
     if not any(folder.iterdir()):
