@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from side_by_side import extra_peak_bytes, interleaved, machine, random_gpt2, ratio, shown, write_results
+from transformers import GPT2LMHeadModel
 
 from ewc_hf import EWCConfig, EWCTrainer
 from ewc_hf.cli import parse_arguments
@@ -43,16 +44,19 @@ def main() -> None:
     """Measure and write the table."""
     (args,) = parse_arguments(BenchmarkArguments, description=__doc__)
 
+    model = partial(random_gpt2, args.n_embd, args.n_layer, args.vocab_size, args.length)
+
     # 1. Everybody in turn.
     with TemporaryDirectory() as folder:
-        contenders = _contenders(args, Path(folder))
+        contenders = _contenders(args, model, Path(folder))
         seconds = interleaved(contenders, args.repeats, warmup=2)
 
         # 2. What a step takes beside weights, moments and rows: activations and gradients.
         memory = {name: extra_peak_bytes(run) for name, run in contenders.items()}
 
     # 3. The table.
-    rows = []
+    weights = sum(p.numel() * p.element_size() for p in model().parameters())
+    rows, held = [], 3 * weights  # AdamW has two moments a weight
     for name in contenders:
         rows.append(
             {
@@ -60,24 +64,26 @@ def main() -> None:
                 "ms": f"{1e3 * sorted(seconds[name])[len(seconds[name]) // 2]:.1f}",
                 "times plain": shown(ratio(seconds[name], seconds[PLAIN])),
                 "memory (MiB)": f"{memory[name] / 2**20:.0f}",
-                "times plain's memory": f"{memory[name] / memory[PLAIN]:.2f}",
+                "times plain's": f"{memory[name] / memory[PLAIN]:.2f}",
+                "with weights and moments": f"{(held + memory[name]) / (held + memory[PLAIN]):.2f}",
             }
         )
     notes = (
         f"{machine()['device']}: GPT-2 of width {args.n_embd}, {args.n_layer} layers, vocabulary {args.vocab_size}, "
         f"float32, {args.batch_size} x {args.length} tokens a step, {args.rows} rehearsal rows beside them with "
         f"{args.top_k} answers a position. Ratios within a round, median (min to max) of {args.repeats} rounds. "
-        "Memory: the peak of a step beside weights and moments."
+        "Memory: the peak of a step beside weights and moments, and as a multiple of plain's without and with them."
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     record = {"arguments": asdict(args), "seconds": seconds, "temporary_bytes": memory}
     write_results(Path(args.output_dir) / f"rehearsal_{device}", "Rehearsal", notes, rows, record)
 
 
-def _contenders(args: BenchmarkArguments, folder: Path) -> dict[str, Callable[[], Any]]:
+def _contenders(
+    args: BenchmarkArguments, model: Callable[[], GPT2LMHeadModel], folder: Path
+) -> dict[str, Callable[[], Any]]:
     """Return what is timed: a step of trainers that have made their first one."""
     draws = torch.Generator().manual_seed(0)
-    model = partial(random_gpt2, args.n_embd, args.n_layer, args.vocab_size, args.length)
 
     def rows(number: int) -> list[dict[str, torch.Tensor]]:
         ids = torch.randint(args.vocab_size, (number, args.length), generator=draws)
