@@ -15,7 +15,7 @@ def config(**options):
 
 
 @pytest.mark.parametrize("make", [EWCFields, config], ids=["alone", "with TrainingArguments"])
-@pytest.mark.parametrize("name", ["ewc_lambda", "ewc_alpha"])
+@pytest.mark.parametrize("name", ["ewc_lambda", "ewc_alpha", "rehearsal_weight"])
 @pytest.mark.parametrize("value", [-1.0, -1e-9, math.nan, math.inf, -math.inf])
 def test_a_strength_is_finite_and_not_negative(make, name, value):
     with pytest.raises(ValueError, match=rf"expected {name} to be a finite number >= 0, got {value}"):
@@ -45,6 +45,12 @@ def test_a_coupling_is_given_by_name_or_member(given):
     assert config(ewc_coupling=given).ewc_coupling is Coupling.LOSS
 
 
+@pytest.mark.parametrize("options", [{"rehearsal_rows": 0}, {"rehearsal_rows": -1}, {"rehearsal_weight": None}])
+def test_rehearsal_needs_a_weight_and_a_row(options):
+    with pytest.raises(ValueError, match="expected a rehearsal_weight and rehearsal_rows >= 1, got .* switches"):
+        EWCFields(**options)
+
+
 def test_the_fields_stand_alone():
     fields = EWCFields()
     assert dataclasses.asdict(fields) == {
@@ -55,6 +61,8 @@ def test_the_fields_stand_alone():
         "ewc_state_dtype": StateDtype.FLOAT32,
         "ewc_offload": False,
         "ewc_allow_change": False,
+        "rehearsal_weight": 1.0,
+        "rehearsal_rows": 2,
         "ewc_synaptic": False,
     }
     assert not isinstance(fields, TrainingArguments)
@@ -110,6 +118,8 @@ def test_it_is_written_as_json():
         "ewc_state_dtype": "float32",
         "ewc_offload": False,
         "ewc_allow_change": False,
+        "rehearsal_weight": 1.0,
+        "rehearsal_rows": 2,
         "ewc_synaptic": False,
     }
 
