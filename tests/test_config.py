@@ -47,7 +47,7 @@ def test_a_coupling_is_given_by_name_or_member(given):
 
 @pytest.mark.parametrize("options", [{"rehearsal_rows": 0}, {"rehearsal_rows": -1}, {"rehearsal_weight": None}])
 def test_rehearsal_needs_a_weight_and_a_row(options):
-    with pytest.raises(ValueError, match="expected a rehearsal_weight and rehearsal_rows >= 1, got .* switches"):
+    with pytest.raises(ValueError, match=r"expected a rehearsal_weight and rehearsal_rows >= 1, got .* switches"):
         EWCFields(**options)
 
 
@@ -118,8 +118,6 @@ def test_it_is_written_as_json():
         "ewc_state_dtype": "float32",
         "ewc_offload": False,
         "ewc_allow_change": False,
-        "rehearsal_weight": 1.0,
-        "rehearsal_rows": 2,
         "ewc_synaptic": False,
     }
 
