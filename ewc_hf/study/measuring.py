@@ -74,19 +74,19 @@ class Measure:
         written = []
         context = context_length(model) or _PROMPT_TOKENS + _WRITTEN_TOKENS
         num_tokens = min(_PROMPT_TOKENS, context // 2)
+        sampling = GenerationConfig(
+            do_sample=True,
+            top_p=0.9,
+            top_k=0,
+            max_new_tokens=min(_WRITTEN_TOKENS, context - num_tokens),
+            pad_token_id=self.tokenizer.eos_token_id,
+        )
         with evaluating(model), torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             torch.manual_seed(0)
             for kind, texts in (("task", self.data.task_texts), ("retention", self.data.retention_texts)):
                 for text in texts[:_PROMPTS]:
                     prompt = self.tokenizer(text, return_tensors="pt", truncation=True, max_length=num_tokens)
                     prompt = prompt["input_ids"].to(model.device)
-                    sampling = GenerationConfig(
-                        do_sample=True,
-                        top_p=0.9,
-                        top_k=0,
-                        max_new_tokens=min(_WRITTEN_TOKENS, context - num_tokens),
-                        pad_token_id=self.tokenizer.eos_token_id,
-                    )
                     tokens = model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=sampling)
                     beginning, rest = tokens[0].split([prompt.shape[1], tokens.shape[1] - prompt.shape[1]])
                     written.append([kind, self.tokenizer.decode(beginning), self.tokenizer.decode(rest)])

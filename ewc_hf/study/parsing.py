@@ -88,6 +88,10 @@ def _parse(spec: str) -> list[Setting]:
         if rows and way not in (Way.REHEARSAL, Way.OLD_ANSWERS, Way.SELF_REPLAY) and "rehearsal_weight" not in values:
             raise ValueError(f"{sorted(rows)} say how rehearsal rows are made, of which there are none here")
         strength = values.pop("strength", None)
+        if way is Way.LORA and not strength.is_integer():
+            raise ValueError("a rank is a whole number")
+        if way in (Way.REPLAY, Way.SELF_REPLAY) and strength >= 1:
+            raise ValueError("a share is less than 1, since the task is learned too")
         settings.append(Setting("-".join(names), way, method, strength, {**fixed, **values}, rows, interpolated))
     return settings
 

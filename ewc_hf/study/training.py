@@ -100,7 +100,8 @@ def _with_adapters(model: PreTrainedModel, setting: Setting) -> Any:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise ValueError("expected peft for the setting 'lora', got none; `pip install peft`") from error
-    rank = int(setting.strength or 0)
+    assert setting.strength is not None
+    rank = int(setting.strength)
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,

@@ -98,6 +98,9 @@ def test_other_ways_take_the_strengths_that_they_need(strengths):
         ("plain:rehearsal_tokens=3", "of which there are none here"),
         ("penalty:1", "penalty is not a valid Method"),
         ("rehearsal:1:num_examples=3", "'num_examples' is no option"),
+        ("lora:2.5", "a rank is a whole number"),
+        ("replay:1", "a share is less than 1"),
+        ("self_replay:0.5,1.5", "a share is less than 1"),
     ],
 )
 def test_what_a_way_has_no_use_for_is_named(spec, problem):
