@@ -108,6 +108,11 @@ class ResumingMixin(_SomeTrainer):
         vars(records[0]).update(attributes)
         self.state.stateful_callbacks[kind.__name__] = records[0].state()
 
+    def _forget(self, kind: type[ExportableState]) -> None:
+        """Let no checkpoint from here on tell of it."""
+        self.remove_callback(kind)
+        self.state.stateful_callbacks.pop(kind.__name__, None)
+
     def _has_state_of_its_own(self) -> bool:
         """Tell whether a checkpoint has to hold more than the trainer class puts there."""
         return bool(self._synaptics())

@@ -125,11 +125,15 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
             require_same_penalty(recorded, None)
         require_same_rehearsal(states, None if self._rehearser is None else self._rehearser.record)
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save as usual, without the record of what held the run that this one resumed and no longer holds it."""
+        for record, holds in ((PenaltyRecord, self._penalty), (RehearsalRecord, self._rehearser)):
+            if holds is None:
+                self._forget(record)
+        super()._save_checkpoint(model, trial)
+
     def training_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        num_items_in_batch: torch.Tensor | int | None = None,
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Let rehearsal rows ride; add the closed-form gradient on the micro-batch that completes the step's."""
         with nullcontext() if self._rehearser is None else self._rehearser.beside(model):

@@ -1,5 +1,7 @@
 """Runs with rehearsal that go on from a checkpoint."""
 
+import json
+
 import pytest
 import torch
 from killed_run import trainer_of
@@ -64,10 +66,12 @@ def test_a_resumed_run_does_not_change_its_rehearsal_without_a_word(tmp_path, re
     with pytest.raises(ValueError, match=f"expected the rehearsal that the checkpoint was trained with, got .*{got}"):
         trained(tmp_path, rows, resume=True, **options)
     again = trained(tmp_path, rows, resume=True, ewc_allow_change=True, **options)
-    recorded = again.state.stateful_callbacks.get("RehearsalRecord")
     assert again.state.global_step == 8
+    recorded = json.loads((tmp_path / "checkpoint-8/trainer_state.json").read_text())["stateful_callbacks"]
+    assert ("RehearsalRecord" in recorded) == (given is not None)
     if given is not None:
-        assert recorded["attributes"]["rehearsal"]["rehearsal_rows"] == options.get("rehearsal_rows", 2)
+        rehearsed = recorded["RehearsalRecord"]["attributes"]["rehearsal"]
+        assert rehearsed["rehearsal_rows"] == options.get("rehearsal_rows", 2)
 
 
 def test_a_run_may_take_up_rehearsal(tmp_path, rehearsal):

@@ -7,6 +7,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import is_compiled_module
 from conftest import VOCAB
 from oracles import divergence, remembered_divergence
 from small_runs import (
@@ -168,6 +169,29 @@ def test_gradient_checkpointing_changes_nothing(tmp_path, model):
     checkpointed = train(tmp_path, deepcopy(model), rehearsal, gradient_checkpointing=True).model
     assert checkpointed.is_gradient_checkpointing
     require_close(checkpointed, usual)
+
+
+def test_a_compiled_model_takes_rows(tmp_path, model):
+    rehearsal = answer_rehearsal(model, old_rows(), top_k=5, progress=False)
+    usual = train(tmp_path, moved(deepcopy(model)), rehearsal).model
+    compiled = train(tmp_path, moved(model), rehearsal, torch_compile=True, torch_compile_backend="aot_eager")
+    assert is_compiled_module(compiled.model_wrapped)
+    require_close(compiled.model, usual)
+
+
+def test_mixed_precision_moves_the_weights_alike(tmp_path, model):
+    model = model.float()  # autocast leaves float64 alone
+    rehearsal = answer_rehearsal(model, old_rows(), top_k=5, progress=False)
+    before = flat(moved(model))
+    usual, mixed = (train(tmp_path, deepcopy(model), rehearsal, bf16=bf16) for bf16 in (False, True))
+    step, error = flat(usual.model) - before, flat(mixed.model) - flat(usual.model)
+    assert 0 < error.norm() < 0.02 * step.norm()
+    kls = [logs_of(trainer)[-1]["rehearsal_kl"] for trainer in (usual, mixed)]
+    assert kls[1] == pytest.approx(kls[0], rel=0.02)
+
+
+def flat(model):
+    return torch.cat([p.flatten() for p in weights(model).values()])
 
 
 @pytest.mark.parametrize("given", ["no rows", "weight 0"])

@@ -47,6 +47,16 @@ def test_another_penalty_is_refused_unless_it_is_allowed(tmp_path, checkpoint, c
     assert allowed.state.global_step == 6
 
 
+@pytest.mark.parametrize(("consolidation", "options"), [("spread", {"ewc_lambda": 0.0}), (None, {})])
+def test_a_run_that_dropped_its_penalty_is_not_asked_for_it_again(tmp_path, checkpoint, consolidation, options):
+    options = {**TRAINED, **options}
+    dropped = trainer_of(tmp_path, consolidation, **options, ewc_allow_change=True)
+    dropped.train(resume_from_checkpoint=checkpoint)
+    resumed = trainer_of(tmp_path, consolidation, **options, max_steps=9)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert resumed.state.global_step == 9
+
+
 @pytest.mark.parametrize("resume", ["by path", "the last"])
 @pytest.mark.parametrize("consolidation", [None, "l2"])
 def test_another_consolidation_or_none_is_refused(tmp_path, checkpoint, consolidation, resume):
