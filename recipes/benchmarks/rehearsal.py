@@ -4,8 +4,8 @@ export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=10000000000  # on a CPU
 accelerate launch recipes/benchmarks/rehearsal.py --output_dir out/benchmarks
 
 A training step is forward, backward, clipping and AdamW on 8 sequences of 128 tokens of a GPT-2 with random weights.
-With these two variables glibc keeps the memory of freed tensors, as torch does on GPUs; else it hands that of large ones
-back to the system and gets it anew, page by page, which can take longer than the arithmetic.
+With these two variables glibc keeps the memory of freed tensors, as torch does on GPUs; else it hands that of large
+ones back to the system and gets it anew, page by page, which can take longer than the arithmetic.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def main() -> None:
         f"{machine()['device']}: GPT-2 of width {args.n_embd}, {args.n_layer} layers, vocabulary {args.vocab_size}, "
         f"float32, {args.batch_size} x {args.length} tokens a step, {args.rows} rehearsal rows beside them with "
         f"{args.top_k} answers a position{_ALLOCATOR}. Ratios within a round, median (min to max) of {args.repeats} "
-        "rounds. Memory: the peak of a step beside weights and moments, and as a multiple of plain's without and with them."
+        "rounds. Memory: the peak of a step beside weights and moments, and as a multiple of plain's without and with "
+        "them."
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     record = {"arguments": asdict(args), "seconds": seconds, "temporary_bytes": memory}
