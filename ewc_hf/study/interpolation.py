@@ -52,7 +52,7 @@ def interpolate(
     `w(t) = w_base + t * (w_tuned - w_base)`
 
     Each point costs one evaluation of both texts. `max_forgetting` chooses the largest `t` found whose forgetting on
-    the retention text is at most the budget, by bisection until it is within 5% of it; `max_task_loss` the smallest
+    the retention text is at most the budget, by a search that ends within 5% of it; `max_task_loss` the smallest
     one whose task NLL is, likewise. Where even the far end costs no more, that is chosen.
 
     One model is in memory, in float32, with a few rows of a tensor: the ends stay on disk. Written are, by way of
@@ -118,7 +118,7 @@ def interpolate(
 
 
 def _measure(reader: LineReader, number: int, budget: Budget | None, progress: bool) -> LinePoint | None:
-    """Measure so many models at equal distances, and with a budget those that the bisection asks for."""
+    """Measure so many models at equal distances, and with a budget those that the search asks for."""
     total = number if budget is None else None
     with tqdm(total=total, desc="interpolate", unit="model", disable=not progress) as bar:
 

@@ -37,6 +37,14 @@ def test_task_loss_comes_within_5_percent_of_the_budget_and_not_above(increase):
     assert 0.95 * increase <= chosen.task_nll / 2 - 1 <= increase
 
 
+@pytest.mark.parametrize("forgetting", [lambda t: 0.5 * t * t, lambda t: 0.3 * t**2 + 0.2 * t**3])
+@pytest.mark.parametrize("nats", [0.002, 0.02, 0.1, 0.4])
+def test_where_the_cost_is_about_quadratic_few_points_are_measured(forgetting, nats):
+    curve = Curve(forgetting)
+    curve.farthest(MaxForgetting(nats))
+    assert len(curve.measured) <= 2 + 3
+
+
 def test_the_far_end_is_chosen_where_it_costs_no_more():
     for budget, curve, t in (
         (MaxForgetting(0.5), Curve(lambda t: t / 4), 1),
