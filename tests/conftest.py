@@ -1,6 +1,7 @@
 """Tiny float64 models and data sets, all of them seeded."""
 
 import gc
+import os
 
 import datasets
 import pytest
@@ -17,6 +18,13 @@ pytest.register_assert_rewrite("assertions", "stored_files")
 
 settings.register_profile("reproducible", deadline=None, derandomize=True, database=None, max_examples=100)
 settings.load_profile("reproducible")
+
+
+def pytest_configure(config):
+    """Give each of several workers (`-n 2`), and what it launches, one thread."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_collection_finish():
