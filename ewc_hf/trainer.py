@@ -93,13 +93,14 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
             self._remembered = StoredConsolidation.open(consolidation, collective=True)
         if self._remembered is not None and agreed(partial(self._require_penalty_can_act, self._remembered)) > 0:
             self.add_callback(PenaltyRecord())
+        self._rehearsal = rehearsal
         self._rehearser: Rehearser | None = None
-        if rehearsal is not None and self._ewc.rehearsal_weight > 0:
+        if rehearsal is not None:
             self.accelerator.wait_for_everyone()
-            given = (self, rehearsal, self._ewc.rehearsal_weight, self._ewc.rehearsal_rows)
-            self._rehearser = agreed(partial(Rehearser, *given))
+            self._rehearser = agreed(self._rehearser_in_force)
+        if self._rehearser is not None:
             self.add_callback(RehearsalRecord())
-        if self._remembered is not None or self._rehearser is not None:
+        if self._remembered is not None or rehearsal is not None:
             self.add_callback(_TrainingBegins(self))
 
     def _require_penalty_can_act(self, remembered: Remembered) -> float:
@@ -112,11 +113,18 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
                 remembered.own_anchor()
         return ewc_lambda
 
+    def _rehearser_in_force(self) -> Rehearser | None:
+        """Return what rehearses at the weight in force, if that is not 0, after all that can be checked."""
+        if self._rehearsal is None or self._ewc.rehearsal_weight == 0:
+            return None
+        return self._rehearser or Rehearser(self, self._rehearsal, self._ewc)
+
     def _has_state_of_its_own(self) -> bool:
         return super()._has_state_of_its_own() or self._remembered is not None or self._rehearser is not None
 
     def _require_resumable(self, checkpoint: Path) -> None:
         """Refuse to drop a checkpoint's penalty because no consolidation is given, and to change its rehearsal."""
+        self._rehearser = self._rehearser_in_force()
         if self._ewc.ewc_allow_change:
             return
         states = states_in(checkpoint)
@@ -142,24 +150,12 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
             self._penalty.add_gradient(self.accelerator.scaler)
         return loss
 
-    def _maybe_log_save_evaluate(
-        self,
-        tr_loss: torch.Tensor,
-        grad_norm: torch.Tensor | float | None,
-        model: nn.Module,
-        trial: Any,
-        epoch: float,
-        ignore_keys_for_eval: list[str] | None,
-        start_time: float,
-        learning_rate: float | None = None,
-    ) -> None:
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         """Log the training loss with what holds the model, for which engines need all processes."""
         if self.control.should_log:
             self._held_values = {} if self._penalty is None else self._penalty.values()
             self._held_values |= {} if self._rehearser is None else self._rehearser.values()
-        super()._maybe_log_save_evaluate(
-            tr_loss, grad_norm, model, trial, epoch, ignore_keys_for_eval, start_time, learning_rate
-        )
+        super()._maybe_log_save_evaluate(*args, **kwargs)
         self._held_values = {}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -179,6 +175,7 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
     def _couple(self) -> None:
         """Couple what holds the model to the run that begins or resumes."""
         self._uncouple_penalty()
+        self._rehearser = self._rehearser_in_force()
         if self._rehearser is not None:
             self._rehearser.begin()
             self._record(RehearsalRecord, rehearsal=self._rehearser.record)
@@ -201,7 +198,6 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
         given = penalty_record(consolidation.metadata, ewc_lambda, coupling, given_alpha, optimizer)
         recorded = resumed_penalty(self.state, given, options.ewc_allow_change)
         peaks = (recorded or given)["peak_learning_rates"]
-        self.state.stateful_callbacks.pop("ewc", None)
         self._record(PenaltyRecord, penalty={**given, "peak_learning_rates": peaks})
         alphas = peaks if given_alpha is None else [given_alpha] * len(optimizer.param_groups)
         diagonal = Diagonal(

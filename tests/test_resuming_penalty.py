@@ -129,22 +129,3 @@ def test_a_run_that_begins_anew_may_change_everything(tmp_path):
     trainer.args.ewc_lambda = 30.0
     trainer.train()
     assert trainer.state.global_step == 6
-
-
-def test_what_earlier_versions_recorded_is_read(tmp_path):
-    run = tmp_path / "run"
-    trainer_of(run, **TRAINED).train()
-    path = run / "checkpoint-3/trainer_state.json"
-    state = json.loads(path.read_text())
-    penalty = state["stateful_callbacks"].pop("PenaltyRecord")["attributes"]["penalty"]
-    state["stateful_callbacks"]["ewc"] = {
-        "anchor": {"source": None, "revision": None, "fingerprint": penalty["anchor"]},
-        "importance_fingerprint": penalty["importance"],
-        "peak_learning_rates": penalty["peak_learning_rates"],
-    }
-    path.write_text(json.dumps(state))
-    with pytest.raises(ValueError, match="pass the same one to resume"):
-        trainer_of(tmp_path, "l2", **TRAINED).train(resume_from_checkpoint=str(path.parent))
-    trainer_of(tmp_path, **TRAINED).train(resume_from_checkpoint=str(path.parent))
-    written = json.loads((tmp_path / "checkpoint-6/trainer_state.json").read_text())["stateful_callbacks"]
-    assert "PenaltyRecord" in written and "ewc" not in written

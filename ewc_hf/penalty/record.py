@@ -14,9 +14,6 @@ from .coupling import Coupling
 
 logger = logging.get_logger(__name__)
 
-_FIRST_NAME = "ewc"
-"""Under which earlier versions kept the fingerprints only."""
-
 
 class PenaltyRecord(TrainerCallback, ExportableState):
     """The record that `Trainer` saves, under this class's name, in the state of each checkpoint.
@@ -64,12 +61,6 @@ def penalty_record(
 
 def recorded_penalty(states: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the penalty among the states of a checkpoint's callbacks; None where there was none."""
-    if (first := states.get(_FIRST_NAME)) is not None:
-        return {
-            "anchor": first["anchor"]["fingerprint"],
-            "importance": first["importance_fingerprint"],
-            "peak_learning_rates": first["peak_learning_rates"],
-        }
     record = states.get(PenaltyRecord.__name__)
     return None if record is None else record["attributes"]["penalty"]
 

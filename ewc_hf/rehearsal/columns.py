@@ -8,6 +8,7 @@ rest          list<float32>                        T, the mass of all but the li
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from itertools import chain
 
@@ -42,6 +43,15 @@ def to_tensors(table: pa.Table) -> tuple[Tensor, Tensor, Answers]:
     lengths = torch.tensor([len(row) for row in ids])
     answers = Answers(_padded(answer_ids).long(), _padded(log_probs), _padded(rest))
     return _padded(ids).long(), lengths, answers
+
+
+def digest(table: pa.Table) -> str:
+    """Return the SHA-256 (hex) of the rows of a table and their answers, wherever and in how many pieces they lie."""
+    sha256 = hashlib.sha256()
+    for name in COLUMNS:
+        for row in _tensors(table[name]):
+            sha256.update(row.numpy().tobytes())
+    return sha256.hexdigest()
 
 
 def lengths_of(table: pa.Table) -> list[int]:

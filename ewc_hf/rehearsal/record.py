@@ -7,13 +7,16 @@ from typing import Any
 
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 
 class RehearsalRecord(TrainerCallback, ExportableState):
     """The record that `Trainer` saves, under this class's name, in the state of each checkpoint.
 
     Attributes:
-        rehearsal: the rows' metadata, the weight and the rows a micro-batch.
+        rehearsal: the rows' metadata and digest, the weight and the rows a micro-batch.
     """
 
     def __init__(self) -> None:
@@ -32,10 +35,13 @@ def require_same_rehearsal(states: Mapping[str, Any], given: Mapping[str, Any] |
         given: of the run that resumes; None where it has none.
 
     Raises:
-        ValueError: the checkpoint had a rehearsal, and the run has none or another.
+        ValueError: the checkpoint had a rehearsal, and the run has none or another. One that the checkpoint had not is
+            a warning.
     """
     recorded = states.get(RehearsalRecord.__name__)
     stored = None if recorded is None else recorded["attributes"]["rehearsal"]
+    if stored is None and given is not None:
+        logger.warning("The checkpoint was trained without this rehearsal, which begins here")
     if stored is None or stored == given:
         return
     if given is None:

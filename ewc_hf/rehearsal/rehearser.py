@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from ..engines import add_up, num_processes, process_index
-from .columns import lengths_of, to_tensors
+from .columns import digest, lengths_of, to_tensors
 from .distil import kl_divergence
 from .order import rows_at
 from .riding import RidingRows
@@ -30,6 +30,18 @@ _ANOTHER_MODEL = 1.0
 """Nats a position at the first step that no dropout explains."""
 
 
+class RehearsalOptions(Protocol):
+    """What `EWCFields` says of rehearsal.
+
+    Attributes:
+        rehearsal_weight: nats of the task that a nat of divergence weighs.
+        rehearsal_rows: that ride in each micro-batch on each device.
+    """
+
+    rehearsal_weight: float
+    rehearsal_rows: int
+
+
 class Rehearser:
     """Adds to what a trainer minimizes how far its model is from the old answers.
 
@@ -41,8 +53,7 @@ class Rehearser:
     Args:
         trainer: whose accelerator is set up.
         rehearsal: the rows, or the folder or Hub id where they are stored.
-        weight: nats of the task that a nat of divergence weighs.
-        rows: that ride in each micro-batch on each device.
+        options: read when a run begins.
 
     Raises:
         ValueError: the rows cannot be read, or do not suit the model, its tokenizer or the trainer's engine
@@ -50,18 +61,19 @@ class Rehearser:
     """
 
     def __init__(
-        self, trainer: Trainer, rehearsal: Rehearsal | str | os.PathLike[str], weight: float, rows: int
+        self, trainer: Trainer, rehearsal: Rehearsal | str | os.PathLike[str], options: RehearsalOptions
     ) -> None:
         if not isinstance(rehearsal, Rehearsal):
             rehearsal = Rehearsal.from_pretrained(rehearsal)
         require_suitable(trainer, rehearsal)
-        self._trainer, self._weight, self._rows = trainer, weight, rows
+        self._trainer, self._options = trainer, options
         self._metadata, self._table = rehearsal.metadata, rehearsal.rows.with_format("arrow")
-        self._lengths = lengths_of(self._table[:])
+        self._lengths, self._digest = lengths_of(self._table[:]), digest(self._table[:])
         self.begin()
 
     def begin(self) -> None:
         """Begin a run, or go on with one: the state of a resumed run is loaded by then."""
+        self._weight, self._rows = self._options.rehearsal_weight, self._options.rehearsal_rows
         self._step, self._micro_batch = -1, 0
         self._kl: Tensor | float = 0.0
         self._logged_step = self._trainer.state.global_step
@@ -70,7 +82,8 @@ class Rehearser:
     def record(self) -> dict[str, Any]:
         """What a checkpoint tells of it."""
         rows = {key: value for key, value in self._metadata.items() if key not in ("versions", "model_name")}
-        return {**rows, "rehearsal_weight": self._weight, "rehearsal_rows": self._rows}
+        options = {name: getattr(self._options, name) for name in ("rehearsal_weight", "rehearsal_rows")}
+        return {**rows, "digest": self._digest, **options}
 
     @contextmanager
     def beside(self, model: nn.Module) -> Iterator[None]:

@@ -38,10 +38,10 @@ Over documents: 95% bootstrap interval of the mean forgetting, the documents of 
 
 def _crossings_note(names: TextNames) -> str:
     return f"""Forgetting removed where a method's curve over its strengths reaches an NLL on {names.task} so much
-above plain fine-tuning's, and the strength that gets there (mean over seeds: geometric, or arithmetic where one is 0);
-a dash where a seed's curve does not get there between two of its strengths. One strength makes no curve, and nothing
-is read on a straight line from plain fine-tuning unless that is a point of the curve. Best first, by what is removed
-at +{INCREASES[_MIDDLE]:.0%}. {_SEEDS}"""
+above plain fine-tuning's, and the strength that gets there (mean over seeds: geometric, or arithmetic where one is 0;
+of learning rates and steps it is the inverse); a dash where a seed's curve does not get there between two of its
+strengths. One strength makes no curve, and nothing is read on a straight line from plain fine-tuning unless that is a
+point of the curve. Best first, by what is removed at +{INCREASES[_MIDDLE]:.0%}. {_SEEDS}"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,8 @@ def sections(records: Sequence[RunRecord], names: TextNames) -> list[Section]:
 
 def share(records: Sequence[RunRecord], missing: Sequence[MissingRun]) -> str:
     """How many runs of an unfinished study are finished."""
-    return f"unfinished: {len(records)} of {len(records) + len(missing)} runs"
+    finished = sum(run.fraction == 1 for run in records)
+    return f"unfinished: {finished} of {finished + len(missing)} runs"
 
 
 def listed(missing: Sequence[MissingRun]) -> str:

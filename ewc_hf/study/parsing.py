@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from argparse import Action, ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Collection, Container, Sequence
 from functools import cache
 from typing import Any
 
@@ -85,8 +85,9 @@ def _parse(spec: str) -> list[Setting]:
         if strengths and not 0 < values[name] < math.inf:
             raise ValueError("strengths are finite and greater than 0")
         rows = {option: values.pop(option) for option in list(values) if option in _rows_options()}
-        if rows and way not in (Way.REHEARSAL, Way.OLD_ANSWERS, Way.SELF_REPLAY) and "rehearsal_weight" not in values:
-            raise ValueError(f"{sorted(rows)} say how rehearsal rows are made, of which there are none here")
+        acting = _acting(way, values)
+        if idle := [option for option, _ in given if option.startswith("rehearsal_") and option not in acting]:
+            raise ValueError(f"{', '.join(idle)} would change nothing here, or is given already")
         strength = values.pop("strength", None)
         if way is Way.LORA and not strength.is_integer():
             raise ValueError("a rank is a whole number")
@@ -94,6 +95,19 @@ def _parse(spec: str) -> list[Setting]:
             raise ValueError("a share is less than 1, since the task is learned too")
         settings.append(Setting("-".join(names), way, method, strength, {**fixed, **values}, rows, interpolated))
     return settings
+
+
+def _acting(way: Way, options: Container[str]) -> Collection[str]:
+    """Return the options of rehearsal that act in a way to fine-tune."""
+    rows = _rows_options().keys()
+    if way is Way.REHEARSAL:
+        return rows | {"rehearsal_rows"}
+    if way is Way.PENALTY and "rehearsal_weight" in options:
+        return rows | {"rehearsal_rows", "rehearsal_weight"}
+    of_own_text = {"rehearsal_tokens", "rehearsal_temperature"}
+    if way is Way.OLD_ANSWERS:
+        return rows - of_own_text | {"rehearsal_rows"}
+    return of_own_text | {"rehearsal_num_rows"} if way is Way.SELF_REPLAY else ()
 
 
 def _read(option: str, text: str) -> Any:

@@ -18,7 +18,7 @@ from ..evaluation import interval_over_documents
 
 _Run = TypeVar("_Run")
 PRETRAINED, PLAIN = "pretrained", "plain"
-_SEEN_BESIDE_OTHER_RUNS = ("forgetting", "forgetting_interval", "forgetting_removed")
+_SEEN_BESIDE_OTHER_RUNS = ("curves", "forgetting", "forgetting_interval", "forgetting_removed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,8 @@ class RunRecord:
 
     name: str  # the setting's, shared by its seeds; "pretrained" for the model before fine-tuning
     method: str  # "pretrained", "plain", or what protects: "fisher", "l2", ...; gives the picture its colour
-    curves: dict[str, float]  # title of each curve that it is a point of -> its strength there, rising with protection
+    # Title of each curve that it is a point of -> its strength there, rising with protection.
+    curves: dict[str, float] = dataclasses.field(default_factory=dict)
     label: str  # what the picture writes beside its point, such as "30"; "" for nothing
     needs_old_text: bool = False
     fraction: float = 1.0  # of the way from the pretrained to the trained weights; below 1 where interpolated
@@ -56,7 +57,7 @@ class RunRecord:
     retention_documents: list[list[float]] = dataclasses.field(default_factory=list)
 
     def measured(self) -> dict[str, Any]:
-        """Return what the run tells by itself, by field: all but what `with_forgetting` fills in."""
+        """Return what the run tells by itself, by field: neither its curves nor what `with_forgetting` fills in."""
         fields = dataclasses.asdict(self)
         return {key: value for key, value in fields.items() if key not in _SEEN_BESIDE_OTHER_RUNS}
 

@@ -17,19 +17,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from ..config import EWCConfig
 from ..data import require_within_context, sequence_length
 from ..engines import peak_memory_bytes, reset_peak_memory
-from ..storage import read_json, replaced, write_json
+from .finished import FRACTIONS, FinishedRuns, Run
 from .line import WeightLine, line_tensors
 from .measuring import Measure
 from .protocol import Measurement, StudyData, require_same_protocol
-from .records import PRETRAINED, MissingRun, RunRecord, TextNames, with_forgetting
+from .records import PRETRAINED, RunRecord, TextNames
 from .report import write_report
-from .settings import Setting, curves_through
+from .settings import Setting
 from .shared import shared_importance, shared_rows
-from .training import Remembered, fine_tune
+from .training import Memory, fine_tune
 from .ways import Way
-
-FRACTIONS = (0.9, 0.8, 0.7, 0.6, 0.5)
-"""Of the way from the pretrained to the trained weights, where models are measured."""
 
 
 def run_study(
@@ -60,11 +57,18 @@ def run_study(
         The records, the pretrained model's first: one a run, and one a model between the pretrained one and a run's.
 
     Raises:
-        ValueError: the folder holds a study with another protocol, a seed comes twice, or the examples are longer than
-            the model's context.
+        ValueError: the folder holds a study with another protocol, a seed comes twice, the examples are longer than
+            the model's context, the process has several GPUs, or a setting needs `max_steps`.
     """
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
+    if training.n_gpu > 1:
+        raise ValueError(f"expected one GPU, got {training.n_gpu}; set the environment's CUDA_VISIBLE_DEVICES=0")
+    if training.max_steps <= 0 and (needing := [setting.name for setting in settings if setting.counts_steps]):
+        raise ValueError(
+            f"expected max_steps > 0 for {', '.join(needing)}, got {training.max_steps}; the runs of a study take "
+            "equally many steps, or as many as its setting says"
+        )
     folder = Path(training.output_dir)
     load = partial(_load, model, training)
     pretrained = load()
@@ -73,17 +77,16 @@ def run_study(
     require_same_protocol(folder, pretrained, data, training, measurement)
     measure = Measure(AutoTokenizer.from_pretrained(model), data, training, measurement)
     kept = folder / "shared" if shared is None else Path(shared)
-    remembered = {
-        setting.name: _remembered(setting, kept, pretrained, measure, load, progress=not training.disable_tqdm)
+    memories = {
+        setting.name: _memory(setting, kept, pretrained, measure, load, progress=not training.disable_tqdm)
         for setting in settings
     }
     base = {name: tensor.detach().clone() for name, tensor in line_tensors(pretrained).items()}
     del pretrained
-    runs: list[tuple[Setting, int | None]] = [(Setting(PRETRAINED), None)]
-    runs += [(setting, seed) for seed in seeds for setting in settings]
+    finished = FinishedRuns(folder, settings, training)
+    runs: list[Run] = [(Setting(PRETRAINED), None), *((setting, seed) for seed in seeds for setting in settings)]
     for setting, seed in tqdm(runs, desc="forgetting study", unit="run"):
-        path = _file(folder, setting, seed)
-        if not path.is_file():
+        if (setting, seed) not in finished:
             gc.collect()
             reset_peak_memory()
             start = time.perf_counter()
@@ -91,13 +94,12 @@ def run_study(
             if seed is not None:
                 changes = {**setting.overrides, "seed": seed, "save_strategy": "no", "disable_tqdm": True}
                 args = dataclasses.replace(training, **changes)
-                tuned, seconds_a_step = fine_tune(setting, tuned, args, data.task_examples, remembered[setting.name])
+                tuned, seconds_a_step = fine_tune(setting, tuned, args, data.task_examples, memories[setting.name])
             first = measure(
                 tuned,
                 writes=seed in (None, seeds[0]),
                 name=setting.name,
                 method=PRETRAINED if seed is None else setting.family,
-                curves={} if seed is None else curves_through(setting, settings, training),
                 label="" if setting.point is None else setting.point[2],
                 needs_old_text=setting.needs_old_text,
                 overrides=setting.told,
@@ -107,21 +109,19 @@ def run_study(
                 peak_memory_bytes=peak_memory_bytes(),
             )
             records = [first, *(_between(setting, first, tuned, base, measure) if setting.interpolated else ())]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replaced(path) as temporary:
-                write_json(temporary, [record.measured() for record in records])
-            _report(folder, runs, data.names)
+            finished.keep((setting, seed), records)
+            _report(finished, runs, data.names)
             tqdm.write(
                 f"{first.name:24} seed {seed}: perplexity {first.task_perplexity:8.2f} on {data.names.task}, "
                 f"{first.retention_perplexity:8.2f} on {data.names.retention}"
             )
-    return _report(folder, runs, data.names)
+    return _report(finished, runs, data.names)
 
 
-def _remembered(
+def _memory(
     setting: Setting, kept: Path, pretrained: PreTrainedModel, measure: Measure, load: partial[PreTrainedModel],
     progress: bool,
-) -> Remembered:  # fmt: skip
+) -> Memory:  # fmt: skip
     """Return what a setting uses, made at this call where nobody made it before."""
     old_text, measurement = measure.data.retention_examples, measure.measurement
     importance, rows = None, None
@@ -139,7 +139,7 @@ def _remembered(
             old_text if setting.way is Way.OLD_ANSWERS else None,
             progress,
         )
-    return Remembered(importance, rows, old_text, load)
+    return Memory(importance, rows, old_text, load)
 
 
 def _between(
@@ -155,7 +155,6 @@ def _between(
                 tuned,
                 name=f"{setting.name}-at-{fraction:g}",
                 method=trained.method,
-                curves={setting.line: 1 - fraction},
                 label=f"{fraction:g}",
                 needs_old_text=trained.needs_old_text,
                 fraction=fraction,
@@ -169,27 +168,11 @@ def _between(
     return records
 
 
-def _file(folder: Path, setting: Setting, seed: int | None) -> Path:
-    """Return where the records of a finished run are kept."""
-    return folder / "runs" / f"{setting.name}{'' if seed is None else f'-seed{seed}'}.json"
-
-
-def _report(folder: Path, runs: Sequence[tuple[Setting, int | None]], names: TextNames) -> list[RunRecord]:
+def _report(finished: FinishedRuns, runs: Sequence[Run], names: TextNames) -> list[RunRecord]:
     """Write the report of the runs that are finished, which says which are not, and return their records."""
-    finished = [run for run in runs if _file(folder, *run).is_file()]
-    missing = [MissingRun(setting.name, seed) for setting, seed in runs if (setting, seed) not in finished]
-    records = with_forgetting(record for run in finished for record in _records_in(_file(folder, *run)))
-    write_report(records, folder, names, missing=missing)
+    records, missing = finished.report(runs)
+    write_report(records, finished.folder, names, missing=missing)
     return records
-
-
-def _records_in(path: Path) -> list[RunRecord]:
-    try:
-        return [RunRecord(**record) for record in read_json(path)]
-    except TypeError as error:
-        raise ValueError(
-            f"expected records that this version wrote in '{path}', got others ({error}); choose another output_dir"
-        ) from error
 
 
 def _load(model: str, training: EWCConfig) -> PreTrainedModel:

@@ -49,6 +49,11 @@ class Setting:
         return self.way.needs_old_text or self.method not in (None, Method.L2)
 
     @property
+    def counts_steps(self) -> bool:
+        """Whether an epoch would be another one than plain fine-tuning's, or none is meant."""
+        return self.way in (Way.REPLAY, Way.SELF_REPLAY) or "max_steps" in self.overrides
+
+    @property
     def family(self) -> str:
         """What its curves have their colour by."""
         return self.way.value if self.method is None else self.method.value
@@ -64,14 +69,14 @@ class Setting:
         others = dict(self.overrides)
         if self._beside_penalty:
             weight, title = others.pop("rehearsal_weight"), f"{self._title(others)} {others.pop('ewc_lambda'):g}"
-            return f"{title} + {Way.REHEARSAL.called}", weight, f"{weight:g}"
+            return _with_options(f"{title} + {Way.REHEARSAL.called}", self.rows), weight, f"{weight:g}"
         if self.method is not None:
             strength = others.pop("ewc_lambda")
             return self._title(others), strength, f"{strength:g}"
         for option, title in _LOWER_IS_WEAKER.items():
             if option in others and self.way in (Way.PLAIN, Way.LORA):
                 value = others.pop(option)
-                title = title if self.way is Way.PLAIN else f"{Way.LORA.called}, rank {self.strength:g}"
+                title = title if self.way is Way.PLAIN else self._called
                 return _with_options(title, others), 1 / value, f"{value:g}"
         if self.way.takes_strengths and self.way is not Way.LORA:
             strength = others.pop("rehearsal_weight", self.strength)
@@ -81,8 +86,15 @@ class Setting:
     @property
     def line(self) -> str:
         """What the curve of the models between the pretrained one and this is called."""
-        title = self.way.called if self.point is None else f"{self.point[0]} {self.point[2]}"
+        if self.point is None:
+            title = _with_options(self._called, {**self.overrides, **self.rows})
+        else:
+            title = f"{self.point[0]} {self.point[2]}"
         return f"{title}, {INTERPOLATED}"
+
+    @property
+    def _called(self) -> str:
+        return f"{self.way.called}, rank {self.strength:g}" if self.way is Way.LORA else self.way.called
 
     @property
     def _beside_penalty(self) -> bool:
@@ -94,8 +106,10 @@ class Setting:
         return _with_options(f"{self.method.title}, {others['ewc_coupling']}", named)
 
 
-def curves_through(setting: Setting, settings: Sequence[Setting], training: EWCConfig) -> dict[str, float]:
-    """Return each curve that a trained setting is a point of, and its strength there.
+def curves_through(
+    setting: Setting, settings: Sequence[Setting], training: EWCConfig, fraction: float = 1.0
+) -> dict[str, float]:
+    """Return each curve that a model of a setting is a point of, and its strength there.
 
     Plain fine-tuning is where the curves over fewer steps and lower learning rates begin.
 
@@ -103,7 +117,10 @@ def curves_through(setting: Setting, settings: Sequence[Setting], training: EWCC
         setting: the one asked about.
         settings: all of the study.
         training: what they change.
+        fraction: of the way from the pretrained to the trained weights.
     """
+    if fraction < 1:
+        return {setting.line: 1 - fraction}
     curves = {setting.line: 0.0} if setting.interpolated else {}
     if setting.point is not None:
         curves[setting.point[0]] = setting.point[1]

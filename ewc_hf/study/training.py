@@ -24,8 +24,8 @@ from .ways import Way
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """What the ways to fine-tune may use.
+class Memory:
+    """What is left of the old model and its text, for the ways to fine-tune to use.
 
     Attributes:
         importance: folder of the setting's importance; None where it has none.
@@ -41,7 +41,7 @@ class Remembered:
 
 
 def fine_tune(
-    setting: Setting, model: PreTrainedModel, args: EWCConfig, examples: Dataset, remembered: Remembered
+    setting: Setting, model: PreTrainedModel, args: EWCConfig, examples: Dataset, memory: Memory
 ) -> tuple[PreTrainedModel, float]:
     """Fine-tune a model in one way.
 
@@ -50,7 +50,7 @@ def fine_tune(
         model: the pretrained model, which is trained in place.
         args: of this run: the setting's overrides and the seed are in it.
         examples: blocks of the task.
-        remembered: what it may use.
+        memory: what it may use.
 
     Returns:
         The model, adapters merged into it, and the median of a training step in seconds.
@@ -59,21 +59,21 @@ def fine_tune(
     trainer_class: type[EWCTrainer] = EWCTrainer
     options: dict[str, Any] = {}
     if setting.way is Way.REPLAY:
-        examples = _mixed(examples, remembered.old_text, setting, args)
+        examples = _mixed(examples, memory.old_text, setting, args)
     elif setting.way is Way.SELF_REPLAY:
-        assert remembered.rows is not None
-        ids = remembered.rows.rows.with_format(None)["input_ids"]
+        assert memory.rows is not None
+        ids = memory.rows.rows.with_format(None)["input_ids"]
         examples = _mixed(examples, Dataset.from_dict({"input_ids": ids, "labels": ids}), setting, args)
     elif setting.way is Way.LORA:
         trained = _with_adapters(model, setting)
     elif setting.way is Way.LEARNING_WITHOUT_FORGETTING:
-        trainer_class, options = _LearningWithoutForgetting, {"old": remembered.load(), "weight": setting.strength}
+        trainer_class, options = _LearningWithoutForgetting, {"old": memory.load(), "weight": setting.strength}
     clock = _StepClock()
     trainer_class(
         model=trained,
         args=args,
-        consolidation=remembered.importance,
-        rehearsal=remembered.rows if setting.rehearses else None,
+        consolidation=memory.importance,
+        rehearsal=memory.rows if setting.rehearses else None,
         train_dataset=examples,
         data_collator=default_data_collator,
         compute_loss_func=LOSSES.get(setting.way),

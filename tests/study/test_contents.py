@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 from made_up_records import PRETRAINED, curve, record, study
 
-from ewc_hf.study import TextNames
-from ewc_hf.study.contents import sections
+from ewc_hf.study import MissingRun, TextNames
+from ewc_hf.study.contents import sections, share
 from ewc_hf.study.records import with_forgetting
 
 NAMES = TextNames("dialogs", "books")
@@ -112,6 +112,7 @@ def test_interpolated_models_have_a_table_of_their_own():
     }
     assert {row["method"] for row in shown["removed_at"]} == {"plain, interpolated", own, between}
     assert list(tables(study())) == ["settings", "removed_at"]
+    assert share(runs, [MissingRun("plain", 1)]) == "unfinished: 3 of 4 runs"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from ewc_hf import Consolidation, estimate_importance
 from ewc_hf.study import Setting, markdown_report, parse_settings, read_report, run_study
+from ewc_hf.study.finished import FRACTIONS
 
 TIMES = ("seconds", "seconds_a_step", "peak_memory_bytes")
 
@@ -171,6 +172,29 @@ def test_more_seeds_run_only_what_is_missing(model, data, first, folder):
     assert records[1] == first[1][1]
     added = finished_work(folder).keys() - before.keys()
     assert {path.name for path in added} == {"plain-seed2.json", "l2-loss-1-seed2.json"}
+
+
+def test_more_settings_put_what_is_finished_on_their_curves(model, data, first, folder):
+    """Also what earlier calls measured, which did not know these settings; the models between are measured then."""
+    settings = parse_settings(["plain:interpolated", "plain:max_steps=1", "l2:loss:1"])
+    _, plain, *between, fewer, l2 = run_study(model, data, settings, [0], training(folder), MEASUREMENT)
+    assert plain.curves == {"plain, interpolated": 0.0, "fewer steps": 1 / 3}
+    assert [(run.fraction, run.curves) for run in between] == [
+        (fraction, {"plain, interpolated": 1 - fraction}) for fraction in FRACTIONS
+    ]
+    assert fewer.curves == {"fewer steps": 1.0}
+    assert l2.curves == {"L2 to start, loss": 1.0} and l2.seconds == first[1][3].seconds
+    before = finished_work(folder)
+    again = study(model, data, folder)
+    assert finished_work(folder) == before
+    assert [run.curves for run in again[1:4]] == [run.curves for run in first[1][1:4]]
+
+
+@pytest.mark.parametrize("setting", ["replay:0.5", "self_replay:0.5", "plain:max_steps=5"])
+def test_what_counts_steps_is_refused_in_a_study_by_epochs(model, data, tmp_path, setting):
+    with pytest.raises(ValueError, match=r"expected max_steps > 0 for .*(replay|plain-max_steps).*, got -1; the runs"):
+        run_study(model, data, parse_settings([setting]), [0], training(tmp_path, max_steps=-1), MEASUREMENT)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

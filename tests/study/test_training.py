@@ -11,7 +11,7 @@ from tiny import save_tiny_checkpoint, tiny_gpt2
 
 from ewc_hf.rehearsal import answers_of, kl_divergence
 from ewc_hf.study import parse_settings, run_study
-from ewc_hf.study.training import Remembered, _LearningWithoutForgetting, _mixed, fine_tune
+from ewc_hf.study.training import Memory, _LearningWithoutForgetting, _mixed, fine_tune
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's
 WAYS = [
@@ -90,7 +90,7 @@ def test_adapters_are_merged(tmp_path):
     (setting,) = parse_settings(["lora:2:learning_rate=1e-1"])[1:]
     before = tiny_gpt2()
     model, seconds = fine_tune(
-        setting, tiny_gpt2(), training(tmp_path), small_data().task_examples, Remembered(None, None, None, tiny_gpt2)
+        setting, tiny_gpt2(), training(tmp_path), small_data().task_examples, Memory(None, None, None, tiny_gpt2)
     )
     assert type(model) is type(before) and seconds > 0
     changed = [
