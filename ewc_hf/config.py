@@ -33,6 +33,7 @@ class StateDtype(ExplicitEnum):
 class EWCFields:
     """The options of the penalty and of rehearsal, to be mixed into any `TrainingArguments`.
 
+        @dataclass
         class EWCSFTConfig(EWCFields, SFTConfig): ...
 
     By default lambda is 30 where the importance is in nats per token (Fisher), which was measured: on a GPT-2 of 5
@@ -77,7 +78,7 @@ class EWCFields:
     )
     ewc_allow_change: bool = field(
         default=False,
-        metadata={"help": "Resume from a checkpoint that was trained with another penalty, or go on without it."},
+        metadata={"help": "Resume with another penalty or rehearsal than the checkpoint's, or without it."},
     )
     rehearsal_weight: float = field(
         default=1.0,

@@ -6,13 +6,12 @@ accelerate launch recipes/estimate_importance.py --model gpt2 --text books.parqu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ewc_hf import estimate_importance
-from ewc_hf.cli import parse_arguments
+from ewc_hf.cli import beside, parse_arguments
 from ewc_hf.data import load_texts, pack, require_within_context
 from ewc_hf.engines import launched, place
 from ewc_hf.importance import LabelSource, MASOutput, Method
@@ -45,8 +44,7 @@ class ImportanceArguments:
 def main() -> None:
     """Estimate and store."""
     (args,) = parse_arguments(ImportanceArguments, description=__doc__)
-    if args.output_dir is None and not Path(args.model).is_dir():
-        raise ValueError(f"expected output_dir beside a model from the Hub, '{args.model}', got None; name a folder")
+    output_dir = beside(args.model, args.output_dir)
     state = launched()
 
     # 1. The model and packed blocks of the text that it has to remember.
@@ -57,7 +55,6 @@ def main() -> None:
     blocks = pack(texts, tokenizer, args.block_size, column=args.column)
 
     # 2. One pass over a sample of them; one process alone writes about once a minute how far it is.
-    output_dir = Path(args.model if args.output_dir is None else args.output_dir)
     unfinished = output_dir / "ewc_unfinished.safetensors" if args.resume or state.num_processes == 1 else None
     if unfinished is not None and not args.resume:
         unfinished.unlink(missing_ok=True)

@@ -32,7 +32,10 @@ class StudyArguments:
     task_test: str = field(metadata={"help": "Held-out text like it."})
     settings: list[str] = field(
         default_factory=lambda: ["fisher:loss:10,30,100,300", "fisher:decoupled:10,30,100,300"],
-        metadata={"help": "METHOD:COUPLING:LAMBDAS (fisher, mas, l2), plain, and any :OPTION=VALUES of EWCConfig."},
+        metadata={
+            "help": "METHOD:COUPLING:LAMBDAS (fisher, mas, l2), WAY:STRENGTHS (rehearsal, old_answers, replay, "
+            "self_replay, lwf, lora), plain, dft or eaft; then :OPTION=VALUES of EWCConfig, and :interpolated."
+        },
     )
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Each setting runs once with each."})
     retention_column: str | None = field(default=None, metadata={"help": "Text column of the pretraining text."})

@@ -1,6 +1,6 @@
 """How is it called from a shell?"""
 
-from .arguments import parse_arguments
+from .arguments import beside, parse_arguments
 from .commands import main
 
-__all__ = ["main", "parse_arguments"]
+__all__ = ["beside", "main", "parse_arguments"]

@@ -32,6 +32,21 @@ def parse_arguments(
     return tuple(instances)
 
 
+def beside(model: str, output_dir: str | None) -> Path:
+    """Return where something of a model is stored: a folder that was named, or else the model's own.
+
+    Args:
+        model: a folder or a Hub id.
+        output_dir: None where no folder was named.
+
+    Raises:
+        ValueError: none was named, and the model is from the Hub.
+    """
+    if output_dir is None and not Path(model).is_dir():
+        raise ValueError(f"expected output_dir beside a model from the Hub, '{model}', got None; name a folder")
+    return Path(model if output_dir is None else output_dir)
+
+
 def _only_config() -> HfArgumentParser:
     parser = HfArgumentParser([], add_help=False, allow_abbrev=False)
     parser.add_argument("--config")

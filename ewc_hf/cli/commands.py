@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     if name in _COMMANDS:
         try:
             import_module(f".{name}", __package__).main(words)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             sys.exit(f"ewc-hf {name}: {error}")
     elif name in ("-h", "--help"):
         print(f"usage: ewc-hf {{{','.join(_COMMANDS)}}} ...\n\nEach command tells its options with --help.")

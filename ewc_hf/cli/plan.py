@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..config import StateDtype
-from ..plan import Engine, Precision, model_sizes, plan, read_config
+from ..plan import Engine, TrainingPrecision, model_sizes, plan, read_config
 from ..storage import markdown_table
 from .arguments import parse_arguments
 
@@ -32,8 +32,8 @@ class PlanArguments:
         default_factory=list,
         metadata={"help": f"Any of {', '.join(Engine.__members__.values())}; default all that so many GPUs run."},
     )
-    precision: Precision | str = field(
-        default=Precision.BF16, metadata={"help": "'bf16' is mixed precision, bf16=True."}
+    precision: TrainingPrecision | str = field(
+        default=TrainingPrecision.BF16, metadata={"help": "'bf16' is mixed precision, bf16=True."}
     )
     ewc_state_dtype: StateDtype | str = field(default=StateDtype.FLOAT32, metadata={"help": "As EWCConfig's."})
     offload: bool = field(default=False, metadata={"help": "As EWCConfig's ewc_offload."})
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     (args,) = parse_arguments(PlanArguments, argv=argv, prog="ewc-hf plan", description=description)
     names = args.engine or (["one_gpu"] if args.gpus == 1 else Engine.__members__.values())
     sizes = model_sizes(read_config(args.model))
-    precision, state_dtype = Precision(args.precision), StateDtype(args.ewc_state_dtype)
+    precision, state_dtype = TrainingPrecision(args.precision), StateDtype(args.ewc_state_dtype)
     rows = [["engine", *_COLUMNS.values()]]
     for engine in map(Engine, names):
         planned = plan(sizes, engine, args.gpus, precision, state_dtype, args.offload)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import load_texts, pack
 from ..engines import agreed, launched, place, process_index
 from ..rehearsal import REHEARSAL_ROWS, TOP_K, Rehearsal, answer_rehearsal, generate_rehearsal
-from .arguments import parse_arguments
+from .arguments import beside, parse_arguments
 from .precision import Precision
 
 _OF_TEXT, _OF_MODEL = ("column", "split", "max_documents"), ("temperature", "chat")
@@ -59,18 +61,17 @@ def main(argv: list[str]) -> None:
     """
     description = "Let a model write rows of text, and store its answers."
     (args,) = parse_arguments(RehearseArguments, argv=argv, prog="ewc-hf rehearse", description=description)
-    if args.output_dir is None and not Path(args.model).is_dir():
-        raise ValueError(f"expected output_dir beside a model from the Hub, '{args.model}', got None; name a folder")
+    output_dir = beside(args.model, args.output_dir)
     _require_effective(args)
     launched()
     tokenizer = AutoTokenizer.from_pretrained(args.model)
+    blocks = None if args.text is None else _blocks(args, args.text, tokenizer)
     model = place(AutoModelForCausalLM.from_pretrained(args.model, dtype=Precision(args.precision).value))
 
-    output_dir = Path(args.model if args.output_dir is None else args.output_dir)
     unfinished = output_dir / "rehearsal_unfinished"
     if not args.resume:
         agreed(lambda: shutil.rmtree(unfinished) if process_index() == 0 and unfinished.is_dir() else None)
-    rehearsal = _rehearsal(args, model, tokenizer, unfinished)
+    rehearsal = _rehearsal(args, model, tokenizer, blocks, unfinished)
     rehearsal.save_pretrained(output_dir)
     if process_index() > 0:
         return
@@ -95,25 +96,26 @@ def _require_effective(args: RehearseArguments) -> None:
         )
 
 
+def _blocks(args: RehearseArguments, text: str, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    texts = load_texts(text, split=args.split, max_documents=args.max_documents, seed=args.seed)
+    return pack(texts, tokenizer, args.num_tokens, column=args.column, max_blocks=args.num_rows, seed=args.seed)
+
+
 def _rehearsal(
-    args: RehearseArguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, unfinished: Path
-) -> Rehearsal:
-    """Make rows of the model's own text, or of old text."""
-    if args.text is None:
-        return generate_rehearsal(
-            model,
-            tokenizer,
-            num_rows=args.num_rows,
-            num_tokens=args.num_tokens,
-            temperature=args.temperature,
-            top_k=args.top_k,
-            chat=args.chat,
-            batch_size=args.batch_size,
-            seed=args.seed,
-            resume_folder=unfinished,
-        )
-    texts = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
-    blocks = pack(texts, tokenizer, args.num_tokens, column=args.column, max_blocks=args.num_rows, seed=args.seed)
-    return answer_rehearsal(
-        model, blocks, tokenizer, top_k=args.top_k, batch_size=args.batch_size, resume_folder=unfinished
+    args: RehearseArguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, blocks: Dataset | None,
+    unfinished: Path,
+) -> Rehearsal:  # fmt: skip
+    """Make rows of old text, or else of the model's own."""
+    how: dict[str, Any] = {"top_k": args.top_k, "batch_size": args.batch_size, "resume_folder": unfinished}
+    if blocks is not None:
+        return answer_rehearsal(model, blocks, tokenizer, **how)
+    return generate_rehearsal(
+        model,
+        tokenizer,
+        num_rows=args.num_rows,
+        num_tokens=args.num_tokens,
+        temperature=args.temperature,
+        chat=args.chat,
+        seed=args.seed,
+        **how,
     )

@@ -20,7 +20,7 @@ from transformers import (
 
 from ..config import EWCConfig
 from ..data import document_texts, pack
-from ..study import Measurement, RunRecord, StudyData, TextNames, parse_settings, run_study
+from ..study import Measurement, RunRecord, StudyData, TextNames, parse_settings, require_one_gpu, run_study
 from .world import book_texts, dialogs
 
 NAMES = TextNames(task="dialogs", retention="books")
@@ -46,6 +46,15 @@ def run_demo(output_dir: str) -> list[RunRecord]:
         The records of the report.
     """
     folder = Path(output_dir)
+    training = EWCConfig(
+        str(folder / "study"),
+        max_steps=FINETUNING_STEPS,
+        per_device_train_batch_size=16,
+        learning_rate=1e-3,
+        logging_steps=1000,
+        **_QUIET,
+    )
+    require_one_gpu(training)
     books = Dataset.from_dict({"text": book_texts(2500, seed=0)})
     talk = Dataset.from_dict({"turns": dialogs(1500, seed=0)})
     held_out_talk = Dataset.from_dict({"turns": dialogs(2 * HELD_OUT, seed=1)})
@@ -62,14 +71,6 @@ def run_demo(output_dir: str) -> list[RunRecord]:
         retention_texts=book_texts(HELD_OUT, seed=1),
         task_texts=document_texts(held_out_talk),
         names=NAMES,
-    )
-    training = EWCConfig(
-        str(folder / "study"),
-        max_steps=FINETUNING_STEPS,
-        per_device_train_batch_size=16,
-        learning_rate=1e-3,
-        logging_steps=1000,
-        **_QUIET,
     )
     measurement = Measurement(num_examples=NUM_EXAMPLES, rehearsal_num_rows=NUM_ROWS, stride=BLOCK - 16)
     return run_study(str(pretrained), data, parse_settings(SETTINGS), [0, 1], training, measurement)

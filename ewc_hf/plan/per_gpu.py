@@ -60,7 +60,7 @@ class Engine(ExplicitEnum):
     """DeepSpeed: and a part of the weights that it computes with."""
 
 
-class Precision(ExplicitEnum):
+class TrainingPrecision(ExplicitEnum):
     """What forward and backward compute in."""
 
     BF16 = "bf16"
@@ -94,7 +94,7 @@ def plan(
     sizes: ModelSizes,
     engine: Engine,
     gpus: int,
-    precision: Precision,
+    precision: TrainingPrecision,
     state_dtype: StateDtype,
     offload: bool,
 ) -> Plan:
@@ -118,7 +118,7 @@ def plan(
         )
     p, rest, live = sizes.total, sizes.rest, min(sizes.total, LIVE)
     part = p if engine in (Engine.ONE_GPU, Engine.DDP) else p / gpus
-    w = 2 if precision is Precision.BF16 else 4
+    w = 2 if precision is TrainingPrecision.BF16 else 4
     narrow = state_dtype is StateDtype.BFLOAT16
     weights, master, gradients, buffers, rings = {
         Engine.ONE_GPU: (4 * p, 0, 4 * p, autocast_copies(sizes, w), 0),

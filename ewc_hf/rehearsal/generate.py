@@ -42,8 +42,9 @@ def generate_rehearsal(
 
     Tokens are drawn from the model's whole distribution; where it ends a text, the next one follows in the same row.
     The answers are those at temperature 1, whatever the rows were drawn with. The model runs in eval mode without
-    autocast; its generation settings and the global random state are untouched. Where `torch.distributed` is set up,
-    all processes call this with the same model, and each makes a share; the rows do not depend on their number.
+    autocast; its generation settings and the random states of the CPU and its GPU are untouched. Where
+    `torch.distributed` is set up, all processes call this with the same model, and each makes a share; the rows do not
+    depend on their number.
 
     Args:
         model: the old model, a causal language model, whole in each process.
@@ -79,7 +80,6 @@ def generate_rehearsal(
         temperature=temperature,
         top_k=0,
         max_new_tokens=num_tokens - len(prompt),
-        min_new_tokens=num_tokens - len(prompt),
         pad_token_id=prompt[0],
     )
 

@@ -37,8 +37,8 @@ def require_suitable(trainer: Trainer, rehearsal: Rehearsal) -> None:
     if trainer.args.n_gpu > 1 or (config is not None and config.non_data_parallel_size > 1):
         raise ValueError(
             "expected each device to have rows of its own, for rehearsal rows to ride with them, got a batch or its "
-            "sequences spread over several; launch a process a GPU (`accelerate launch`), without tensor, context or "
-            "sequence parallelism"
+            "sequences spread over several; launch a process a GPU (`accelerate launch`), or show the one process one "
+            "GPU (CUDA_VISIBLE_DEVICES=0), without tensor, context or sequence parallelism"
         )
     tokenizer = trainer.processing_class
     if isinstance(tokenizer, PreTrainedTokenizerBase) and metadata["tokenizer"] is not None:

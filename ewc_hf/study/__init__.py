@@ -4,7 +4,7 @@ from .interpolation import interpolate
 from .interpolation_result import Interpolation
 from .line import WeightLine
 from .parsing import parse_settings
-from .protocol import Measurement, StudyData
+from .protocol import Measurement, StudyData, require_one_gpu
 from .records import MissingRun, RunRecord, TextNames
 from .report import markdown_report, read_report, write_report
 from .run import run_study
@@ -23,6 +23,7 @@ __all__ = [
     "markdown_report",
     "parse_settings",
     "read_report",
+    "require_one_gpu",
     "run_study",
     "write_report",
 ]

@@ -67,6 +67,18 @@ class Measurement:
     )
 
 
+def require_one_gpu(training: EWCConfig) -> None:
+    """Check that the process of a study has one device, over which no batch is spread.
+
+    Raises:
+        ValueError: it has several GPUs.
+    """
+    if training.n_gpu > 1:
+        raise ValueError(
+            f"expected one GPU, got {training.n_gpu}; set CUDA_VISIBLE_DEVICES=0, or another, in the environment"
+        )
+
+
 def require_same_protocol(
     folder: Path, model: PreTrainedModel, data: StudyData, training: EWCConfig, measurement: Measurement
 ) -> None:

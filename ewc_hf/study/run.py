@@ -20,7 +20,7 @@ from ..engines import peak_memory_bytes, reset_peak_memory
 from .finished import FRACTIONS, FinishedRuns, Run
 from .line import WeightLine, line_tensors
 from .measuring import Measure
-from .protocol import Measurement, StudyData, require_same_protocol
+from .protocol import Measurement, StudyData, require_one_gpu, require_same_protocol
 from .records import PRETRAINED, RunRecord, TextNames
 from .report import write_report
 from .settings import Setting
@@ -62,8 +62,7 @@ def run_study(
     """
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
-    if training.n_gpu > 1:
-        raise ValueError(f"expected one GPU, got {training.n_gpu}; set the environment's CUDA_VISIBLE_DEVICES=0")
+    require_one_gpu(training)
     if training.max_steps <= 0 and (needing := [setting.name for setting in settings if setting.counts_steps]):
         raise ValueError(
             f"expected max_steps > 0 for {', '.join(needing)}, got {training.max_steps}; the runs of a study take "

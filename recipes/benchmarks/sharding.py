@@ -22,7 +22,7 @@ from ewc_hf import EWCConfig, EWCTrainer, l2_to_start
 from ewc_hf.cli import parse_arguments
 from ewc_hf.config import StateDtype
 from ewc_hf.engines import launched, num_processes, peak_memory_bytes, process_index, reset_peak_memory
-from ewc_hf.plan import Engine, Precision, model_sizes, plan
+from ewc_hf.plan import Engine, TrainingPrecision, model_sizes, plan
 from ewc_hf.storage import markdown_table
 
 
@@ -102,7 +102,7 @@ def main() -> None:
     if process_index() > 0:
         return
     engine = Engine.FSDP2 if num_processes() > 1 else Engine.ONE_GPU
-    planned = plan(model_sizes(config), engine, num_processes(), Precision.FLOAT32, StateDtype.FLOAT32, False)
+    planned = plan(model_sizes(config), engine, num_processes(), TrainingPrecision.FLOAT32, StateDtype.FLOAT32, False)
     held = planned.total - (0 if args.ewc_lambda > 0 else planned.importance + planned.anchor)
     path = folder / "measured.json"
     rows = json.loads(path.read_text()) if path.is_file() else []

@@ -84,6 +84,12 @@ def test_mistakes_are_one_line(monkeypatch, words, message):
         call(monkeypatch, *words)
 
 
+def test_a_model_that_is_nowhere_is_one_line_too(tmp_path, monkeypatch):
+    (tmp_path / "text.txt").write_text("Some text.")
+    with pytest.raises(SystemExit, match="ewc-hf perplexity: .*no_such_folder"):
+        call(monkeypatch, "perplexity", "--model", "./no_such_folder", "--text", str(tmp_path / "text.txt"))
+
+
 def test_help_names_the_commands(monkeypatch, capsys):
     call(monkeypatch, "--help")
     assert "{demo,interpolate,perplexity,plan,rehearse}" in capsys.readouterr().out

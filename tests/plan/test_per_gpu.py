@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from ewc_hf import EWCConfig, EWCTrainer
 from ewc_hf.config import StateDtype
-from ewc_hf.plan import Engine, Precision, buffers, model_sizes, plan
+from ewc_hf.plan import Engine, TrainingPrecision, buffers, model_sizes, plan
 
 MEASURED = (
     # Steps of 4 tokens on CPUs (FSDP2's 8 ranks faked), without a penalty: in bytes a parameter, the most that live
@@ -39,7 +39,7 @@ MEASURED = (
 
 
 def planned(engine="one_gpu", gpus=1, precision="bf16", sizes=SIZES["tied"], state_dtype="float32", offload=False):
-    return plan(sizes, Engine(engine), gpus, Precision(precision), StateDtype(state_dtype), offload)
+    return plan(sizes, Engine(engine), gpus, TrainingPrecision(precision), StateDtype(state_dtype), offload)
 
 
 @pytest.mark.parametrize(
