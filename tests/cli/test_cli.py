@@ -86,7 +86,7 @@ def test_mistakes_are_one_line(monkeypatch, words, message):
 
 def test_a_model_that_is_nowhere_is_one_line_too(tmp_path, monkeypatch):
     (tmp_path / "text.txt").write_text("Some text.")
-    with pytest.raises(SystemExit, match="ewc-hf perplexity: .*no_such_folder"):
+    with pytest.raises(SystemExit, match=r"ewc-hf perplexity: .*no_such_folder"):
         call(monkeypatch, "perplexity", "--model", "./no_such_folder", "--text", str(tmp_path / "text.txt"))
 
 
