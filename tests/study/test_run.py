@@ -197,6 +197,13 @@ def test_what_counts_steps_is_refused_in_a_study_by_epochs(model, data, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_a_process_with_several_gpus_is_refused(model, data, tmp_path):
+    args = training(tmp_path)
+    args._n_gpu = 2  # as `Trainer` would spread a batch over them
+    with pytest.raises(ValueError, match=r"expected one GPU, got 2; set CUDA_VISIBLE_DEVICES=0"):
+        run_study(model, data, parse_settings([]), [0], args, MEASUREMENT)
+
+
 @pytest.mark.parametrize(
     "lost",
     [
