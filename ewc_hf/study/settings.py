@@ -56,7 +56,9 @@ class Setting:
     @property
     def family(self) -> str:
         """What its curves have their colour by."""
-        return self.way.value if self.method is None else self.method.value
+        if self.method is None:
+            return self.way.value
+        return f"{self.method.value} + {Way.REHEARSAL.value}" if self._beside_penalty else self.method.value
 
     @property
     def told(self) -> dict[str, Any]:

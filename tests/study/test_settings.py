@@ -155,6 +155,11 @@ def test_a_setting_lies_on_a_curve_and_begins_a_line(spec, point, line):
     assert line is None or setting.line == line
 
 
+def test_a_penalty_beside_rehearsal_has_a_colour_of_its_own():
+    settings = parse_settings(["fisher:loss:3", "rehearsal:1", "fisher:loss:3:rehearsal_weight=1,2"])
+    assert [setting.family for setting in settings[1:]] == ["fisher", "rehearsal", *["fisher + rehearsal"] * 2]
+
+
 @pytest.mark.parametrize(
     ("spec", "needs"),
     [
