@@ -35,7 +35,7 @@ class Measure:
     measurement: Measurement
 
     def __call__(self, model: PreTrainedModel, writes: bool = False, **known: Any) -> RunRecord:
-        """Return a model's record.
+        """Return a model's record, on no curve yet: which ones it lies on is seen beside the others.
 
         Args:
             model: measured as it is.
@@ -46,6 +46,7 @@ class Measure:
             self._perplexity(model, texts) for texts in (self.data.task_texts, self.data.retention_texts)
         )
         return RunRecord(
+            curves={},
             task_nll=task.nll,
             task_perplexity=task.perplexity,
             retention_nll=retention.nll,

@@ -35,8 +35,7 @@ class RunRecord:
 
     name: str  # the setting's, shared by its seeds; "pretrained" for the model before fine-tuning
     method: str  # "pretrained", "plain", or what protects: "fisher", "l2", ...; gives the picture its colour
-    # Title of each curve that it is a point of -> its strength there, rising with protection.
-    curves: dict[str, float] = dataclasses.field(default_factory=dict)
+    curves: dict[str, float]  # title of each curve that it is a point of -> its strength there, rising with protection
     label: str  # what the picture writes beside its point, such as "30"; "" for nothing
     needs_old_text: bool = False
     fraction: float = 1.0  # of the way from the pretrained to the trained weights; below 1 where interpolated
