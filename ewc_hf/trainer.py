@@ -124,14 +124,14 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
 
     def _require_resumable(self, checkpoint: Path) -> None:
         """Refuse to drop a checkpoint's penalty because no consolidation is given, and to change its rehearsal."""
-        self._rehearser = self._rehearser_in_force()
         if self._ewc.ewc_allow_change:
             return
         states = states_in(checkpoint)
         recorded = recorded_penalty(states) if self._remembered is None else None
         if recorded is not None:
             require_same_penalty(recorded, None)
-        require_same_rehearsal(states, None if self._rehearser is None else self._rehearser.record)
+        rehearser = self._rehearser_in_force()
+        require_same_rehearsal(states, None if rehearser is None else rehearser.record)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save as usual, without the record of what held the run that this one resumed and no longer holds it."""
