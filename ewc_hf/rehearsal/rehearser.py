@@ -82,8 +82,8 @@ class Rehearser:
     def record(self) -> dict[str, Any]:
         """What a checkpoint tells of it."""
         rows = {key: value for key, value in self._metadata.items() if key not in ("versions", "model_name")}
-        options = {name: getattr(self._options, name) for name in ("rehearsal_weight", "rehearsal_rows")}
-        return {**rows, "digest": self._digest, **options}
+        weight, number = self._options.rehearsal_weight, self._options.rehearsal_rows
+        return {**rows, "digest": self._digest, "rehearsal_weight": weight, "rehearsal_rows": number}
 
     @contextmanager
     def beside(self, model: nn.Module) -> Iterator[None]:
