@@ -16,7 +16,7 @@ PAGE = REPOSITORY / "../shared/design/ARCHITECTURE.md"
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 ROWS = (
     "cli/",
-    "demo/",
+    "demo/ continual/",
     "study/ sft.py",
     "trainer.py resuming.py plan/",
     "config.py",

@@ -6,14 +6,20 @@ from .l2 import l2_to_start
 from .label_source import LabelSource
 from .mas import MASOutput
 from .methods import Method
+from .pruning import PruningScope, prunable_layers, prune_weights
 from .synaptic import SynapticIntelligence
+from .weight_path import WeightPath
 
 __all__ = [
     "LabelSource",
     "MASOutput",
     "Method",
+    "PruningScope",
     "SynapticIntelligence",
+    "WeightPath",
     "estimate_importance",
     "l2_to_start",
     "log_likelihood",
+    "prunable_layers",
+    "prune_weights",
 ]

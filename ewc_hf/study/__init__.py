@@ -1,29 +1,41 @@
 """What does protection cost and give, against what else users would do?"""
 
+from .degradation import Degradation, write_degradation
 from .interpolation import interpolate
 from .interpolation_result import Interpolation
 from .line import WeightLine
 from .parsing import parse_settings
-from .protocol import Measurement, StudyData, require_one_gpu
+from .protocol import Measurement, StudyData, keep_protocol, require_one_gpu
 from .records import MissingRun, RunRecord, TextNames
 from .report import markdown_report, read_report, write_report
 from .run import run_study
 from .settings import Setting
+from .sweep import Sweep, SweptPoint, sweep_of, sweeps_of
+from .sweep_report import sweep_table, write_sweep
 
 __all__ = [
+    "Degradation",
     "Interpolation",
     "Measurement",
     "MissingRun",
     "RunRecord",
     "Setting",
     "StudyData",
+    "Sweep",
+    "SweptPoint",
     "TextNames",
     "WeightLine",
     "interpolate",
+    "keep_protocol",
     "markdown_report",
     "parse_settings",
     "read_report",
     "require_one_gpu",
     "run_study",
+    "sweep_of",
+    "sweep_table",
+    "sweeps_of",
+    "write_degradation",
     "write_report",
+    "write_sweep",
 ]

@@ -95,10 +95,19 @@ def require_same_protocol(
         "training": json.loads(json.dumps(training_arguments, default=str)),
         "measurement": dataclasses.asdict(measurement),
     }
+    keep_protocol(folder, protocol)
+
+
+def keep_protocol(folder: Path, protocol: dict[str, Any]) -> None:
+    """Write what all runs in a folder have in common, `protocol.json`, or check that it is what stands there.
+
+    Raises:
+        ValueError: the folder holds runs of another protocol.
+    """
     path = folder / "protocol.json"
     if path.is_file() and (stored := read_json(path)) != protocol:
         different = sorted(key for key in protocol if stored.get(key) != protocol[key])
-        arguments = _different_arguments(stored.get("training", {}), protocol["training"])
+        arguments = _different_arguments(stored.get("training", {}), protocol.get("training", {}))
         raise ValueError(
             f"expected the protocol of the study that '{folder}' holds, got another {' and '.join(different)}; "
             "choose another output_dir" + (f", or set {arguments} as they were" if arguments else "")

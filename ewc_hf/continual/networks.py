@@ -1,0 +1,47 @@
+"""The two networks of the paper (Kutalev & Lapina 2021, section 2), and what a stack asks of one."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+
+class Perceptron(nn.Sequential):
+    """Fully connected layers with leaky ReLU between them; the paper's are 784-300-150-10."""
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in pairwise(sizes):
+            layers += [nn.Linear(inputs, outputs), nn.LeakyReLU()]
+        super().__init__(*layers[:-1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, [B, classes], of pictures, [B, H, W]."""
+        return super().forward(images)
+
+
+class ConvNet(nn.Module):
+    """Three convolutions with batch normalization, and a linear layer.
+
+    Args:
+        side: of the square pictures, in pixels; the paper's are 28.
+        channels: of the convolutions; the paper's are 64, 128 and 256.
+        num_classes: how many there are.
+    """
+
+    def __init__(self, side: int = 28, channels: tuple[int, int, int] = (64, 128, 256), num_classes: int = 10) -> None:
+        super().__init__()
+        first, second, third = channels
+        kernel = 5 if side >= 28 else 3
+        left = (side - kernel + 1) // 2 - 4
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(1, first, kernel), nn.BatchNorm2d(first), nn.LeakyReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(first, second, 3), nn.BatchNorm2d(second), nn.LeakyReLU(),
+            nn.Conv2d(second, third, 3), nn.BatchNorm2d(third), nn.LeakyReLU(),
+        )  # fmt: skip
+        self.classifier = nn.Linear(third * left * left, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, [B, classes], of pictures, [B, H, W]."""
+        return self.classifier(self.convolutions(images[:, None]).flatten(1))

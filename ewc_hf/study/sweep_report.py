@@ -1,0 +1,55 @@
+"""The report of a sweep: a table of best lambdas and plateaus, the curves, and all numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..storage import markdown_table, replaced, write_json
+from .sweep import Sweep
+from .sweep_picture import draw_sweeps
+
+
+def sweep_table(sweeps: Sequence[Sweep], score: str, decimals: int) -> list[list[str]]:
+    """Return the best lambda and the plateau of each curve, the first row the head."""
+    table = [["method", "runs a lambda", "best lambda", score, "plateau of lambda"]]
+    for sweep in sweeps:
+        best, plateau = sweep.best, [point.ewc_lambda for point in sweep.plateau]
+        interval = "" if best.interval is None else f" ± {best.interval:.{decimals}f}"
+        width = f"{plateau[0]:g} to {plateau[-1]:g}" if len(plateau) > 1 else f"{plateau[0]:g}"
+        runs = sorted({point.num_runs for point in sweep.points})
+        counted = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+        table.append([sweep.title, counted, f"{best.ewc_lambda:g}", f"{best.mean:.{decimals}f}{interval}", width])
+    return table
+
+
+def write_sweep(
+    sweeps: Sequence[Sweep], folder: Path, title: str, score: str, references: Sequence[Sweep] = (), decimals: int = 3
+) -> str:
+    """Write `sweep.json`, `sweep.md` and `sweep.png`, each by way of a temporary name.
+
+    Args:
+        sweeps: the curves.
+        folder: made where it is missing.
+        title: of table and picture.
+        score: what is scored, with its unit.
+        references: curves of others, drawn pale beside those of the same title.
+        decimals: of the scores in the table.
+
+    Returns:
+        The table, in Markdown.
+    """
+    note = (
+        "Mean ± half-width of its 95% t-interval over runs. Plateau: the lambdas whose mean lies within the interval "
+        "of the best."
+    )
+    text = f"# {title}\n\n{markdown_table(sweep_table(sweeps, score, decimals))}\n\n{note}\n"
+    contents = {"sweep.md": text.encode(), "sweep.png": draw_sweeps(sweeps, title, score, references)}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        with replaced(folder / name) as temporary:
+            temporary.write_bytes(content)
+    with replaced(folder / "sweep.json") as temporary:
+        write_json(temporary, {"score": score, "sweeps": [dataclasses.asdict(sweep) for sweep in sweeps]})
+    return text
