@@ -58,6 +58,28 @@ class ContinualRun:
         return float(np.mean(self.accuracy[-1]))
 
 
+@dataclasses.dataclass
+class GridOptions:
+    """What protects, how often, and where it is kept."""
+
+    rows: list[str] = dataclasses.field(
+        default_factory=lambda: ["fisher:stabilized:30,100,300", "mas:stabilized:3,10,30"],
+        metadata={
+            "help": "METHOD:FORM:LAMBDAS; methods fisher, mas, synaptic, signal; forms plain, stabilized, decoupled."
+        },
+    )
+    seeds: list[int] = dataclasses.field(
+        default_factory=lambda: [0, 1], metadata={"help": "Each lambda runs once with each, and lambda 0 too."}
+    )
+    stack_size: int = dataclasses.field(default=10, metadata={"help": "Networks that are trained at once."})
+    output_dir: str = dataclasses.field(
+        default="out/continual", metadata={"help": "Folder of the runs and the report."}
+    )
+    authors: str | None = dataclasses.field(
+        default=None, metadata={"help": "JSON file of the authors' curves, drawn beside one's own."}
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """What is run, and where it is kept.

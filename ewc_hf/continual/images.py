@@ -83,11 +83,17 @@ def read_images(source: str, split: str) -> Images:
     return Images(torch.from_numpy(pixels).float() / 255, torch.from_numpy(labels.astype(np.int64)))
 
 
-def digits(split: str) -> Images:
-    """Return scikit-learn's 8 x 8 digits: 1,437 to learn from, 360 to test on."""
+def digits(split: str, scale: int = 1) -> Images:
+    """Return scikit-learn's 8 x 8 digits: 1,437 to learn from, 360 to test on.
+
+    Args:
+        split: "train" or "test".
+        scale: pixels that each becomes, in both directions.
+    """
     bunch = load_digits()
     parts = train_test_split(bunch.images, bunch.target, test_size=360, random_state=0, stratify=bunch.target)
     pixels, labels = (parts[0], parts[2]) if split == "train" else (parts[1], parts[3])
+    pixels = np.kron(pixels, np.ones((scale, scale)))
     return Images(torch.from_numpy(pixels).float() / 16, torch.from_numpy(labels))
 
 

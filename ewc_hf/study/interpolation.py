@@ -16,11 +16,12 @@ from ..engines import launched
 from .budget import Budget, farthest_within, parse_budget
 from .checkpoints import load_model
 from .interpolation_card import model_card
-from .interpolation_files import publish, require_room, write_files, write_model
+from .interpolation_files import write_files, write_model
 from .interpolation_result import Interpolation
 from .line import WeightLine
 from .line_ends import open_ends
 from .line_points import LinePoint, LineReader, LineTexts
+from .output_folder import publish, require_room
 from .records import TextNames
 
 _POINTS = 11

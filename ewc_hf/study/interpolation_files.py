@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -13,25 +12,6 @@ from .interpolation_picture import draw_interpolation
 from .interpolation_result import Interpolation
 from .line import WeightLine, line_tensors
 from .line_ends import LineEnds
-
-_KEPT = ("*.safetensors", "*.bin", "config.json", "adapter_config.json", "README.md")
-"""Files beside which no chosen model is written."""
-
-
-def require_room(output: Path, for_a_model: bool) -> None:
-    """Check that nothing would be lost.
-
-    Raises:
-        ValueError: `output` is a file; or it holds a model or a README.md, and a model is to be written.
-    """
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"expected a folder as output_dir, got the file '{output}'; choose another name")
-    held = sorted(path.name for pattern in _KEPT for path in output.glob(pattern))
-    if held and for_a_model:
-        raise ValueError(
-            f"expected an output_dir that holds no model, got '{output}' with '{held[0]}'; nothing is written over: "
-            "choose another folder"
-        )
 
 
 def write_files(folder: Path, result: Interpolation) -> None:
@@ -67,10 +47,3 @@ def write_model(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def publish(folder: Path, output: Path) -> None:
-    """Move files to where they belong; the record of the points comes last."""
-    output.mkdir(exist_ok=True)
-    for path in sorted(folder.iterdir(), key=lambda path: (path.name == "interpolation.json", path.name)):
-        os.replace(path, output / path.name)

@@ -1,0 +1,73 @@
+"""`ewc-hf prune`: a model whose least important weights are zero, with what that costs in its card."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+
+from transformers import AutoTokenizer
+
+from ..data import document_texts, load_texts, pack
+from ..importance import PruningScope
+from ..study import prune_checkpoint
+from .arguments import parse_arguments
+
+
+@dataclass
+class PruneArguments:
+    """What is pruned, and by which criterion."""
+
+    model: str = field(metadata={"help": "A causal language model: a folder or a Hub id."})
+    sparsity: float = field(metadata={"help": "Share of the weights of linear layers that become zero: 0.3."})
+    output_dir: str = field(metadata={"help": "Folder of the pruned model."})
+    criterion: str = field(
+        default="magnitude",
+        metadata={"help": "magnitude; signal, fisher or mas, estimated on --text; or where an importance is stored."},
+    )
+    scope: PruningScope = field(
+        default=PruningScope.NETWORK,
+        metadata={"help": "'network' or 'layer': among which weights one chooses."},
+    )
+    text: str | None = field(default=None, metadata={"help": "Text like the pretraining text, for the criterion."})
+    text_test: str | None = field(
+        default=None, metadata={"help": "Held-out text on which perplexity is measured, before and after."}
+    )
+    column: str | None = field(default=None, metadata={"help": "Column of the text; default turns, messages or text."})
+    num_examples: int = field(default=512, metadata={"help": "Blocks of text to read."})
+    block_size: int = field(default=128, metadata={"help": "Tokens a block."})
+    max_documents: int = field(default=200, metadata={"help": "Documents that the blocks are sampled from."})
+    max_test_documents: int | None = field(default=None, metadata={"help": "Measure a random sample of documents."})
+    seed: int = field(default=0, metadata={"help": "Of the samples."})
+
+
+def main(argv: list[str]) -> None:
+    """Prune, write, and print what it costs.
+
+    Args:
+        argv: the words after `ewc-hf prune`.
+    """
+    description = "Set the least important weights of a language model to zero."
+    (args,) = parse_arguments(PruneArguments, argv=argv, prog="ewc-hf prune", description=description)
+    examples, held_out = None, []
+    if args.text is not None:
+        texts = load_texts(args.text, max_documents=args.max_documents, seed=args.seed)
+        examples = pack(texts, AutoTokenizer.from_pretrained(args.model), args.block_size, column=args.column)
+    if args.text_test is not None:
+        texts = load_texts(args.text_test, split="test", max_documents=args.max_test_documents, seed=args.seed)
+        held_out = document_texts(texts, args.column)
+    result = prune_checkpoint(
+        args.model,
+        args.output_dir,
+        args.sparsity,
+        args.criterion,
+        examples,
+        held_out,
+        args.scope,
+        args.num_examples,
+        args.seed,
+        command=shlex.join(["ewc-hf", "prune", *argv]),
+    )
+    print(f"pruned       {result.sparsity:.1%} of the weights of linear layers")
+    if result.before is not None and result.after is not None:
+        print(f"perplexity   {result.before.perplexity:.2f} before, {result.after.perplexity:.2f} after")
+    print(f"model        {args.output_dir}")

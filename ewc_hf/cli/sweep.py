@@ -1,0 +1,59 @@
+"""`ewc-hf sweep`: which lambda, for one or several importances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..config import EWCConfig
+from ..importance import Method
+from ..penalty import Coupling
+from ..study import (
+    Measurement,
+    StudyTexts,
+    parse_settings,
+    read_study_data,
+    require_one_gpu,
+    run_study,
+    sweeps_of,
+    write_sweep,
+)
+from .arguments import parse_arguments
+
+_SCORE = "mean of the NLLs (nats per token)"
+
+
+@dataclass
+class SweepArguments:
+    """Which grid is run."""
+
+    lambdas: list[float] = field(
+        default_factory=lambda: [3.0, 10.0, 30.0, 100.0], metadata={"help": "Of each method; 0 is run once for all."}
+    )
+    methods: list[Method] = field(
+        default_factory=lambda: [Method.FISHER], metadata={"help": "Whose importance: fisher, mas, signal or l2."}
+    )
+    coupling: Coupling = field(default=Coupling("decoupled"), metadata={"help": "'loss' or 'decoupled'."})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Each lambda runs once with each."})
+
+
+def main(argv: list[str]) -> None:
+    """Run the grid, write and print the best lambda and its plateau.
+
+    Args:
+        argv: the words after `ewc-hf sweep`.
+    """
+    description = (
+        "Fine-tune over a grid of lambdas and seeds, and tell which lambda is best by the mean of the NLLs on the "
+        "task and on the retention text. Finished runs are kept: the same command goes on where it was interrupted."
+    )
+    args, texts, training, measurement = parse_arguments(
+        SweepArguments, StudyTexts, EWCConfig, Measurement, argv=argv, prog="ewc-hf sweep", description=description
+    )
+    require_one_gpu(training)
+    lambdas = ",".join(f"{number:g}" for number in args.lambdas)
+    grid = [f"{Method(method).value}:{Coupling(args.coupling).value}:{lambdas}" for method in args.methods]
+    settings = parse_settings(["plain", *grid])
+    data = read_study_data(texts)
+    records = run_study(texts.model, data, settings, args.seeds, training, measurement, texts.shared)
+    print(write_sweep(sweeps_of(records), Path(training.output_dir), "Which lambda", _SCORE))
