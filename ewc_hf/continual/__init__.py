@@ -2,16 +2,20 @@
 
 from .grid import ContinualRun, Grid, GridOptions, Point, points_of, sweeps_of_runs
 from .images import Images, digits, read_images
-from .learning import Lessons, learn_in_turn, measured_accuracy
+from .learning import Lessons, last_pictures, learn_in_turn, measured_accuracy
 from .networks import ConvNet, Perceptron
 from .paper import PERMUTED, ROTATED, Published, read_authors_curves
+from .paths import PathEnd, follow_paths
 from .protection import Protection
 from .report import write_grid_report
 from .rows import Form, Row, parse_rows
+from .spread import BINS, Spread, spread_by_kind
+from .stabilization_report import write_stabilization
 from .stack import Stack
 from .tasks import Task, permuted_tasks, rotated_tasks
 
 __all__ = [
+    "BINS",
     "PERMUTED",
     "ROTATED",
     "ContinualRun",
@@ -21,14 +25,18 @@ __all__ = [
     "GridOptions",
     "Images",
     "Lessons",
+    "PathEnd",
     "Perceptron",
     "Point",
     "Protection",
     "Published",
     "Row",
+    "Spread",
     "Stack",
     "Task",
     "digits",
+    "follow_paths",
+    "last_pictures",
     "learn_in_turn",
     "measured_accuracy",
     "parse_rows",
@@ -37,6 +45,8 @@ __all__ = [
     "read_authors_curves",
     "read_images",
     "rotated_tasks",
+    "spread_by_kind",
     "sweeps_of_runs",
     "write_grid_report",
+    "write_stabilization",
 ]

@@ -63,7 +63,7 @@ def learn_in_turn(
     for number, task in enumerate(tasks):
         stack.train()
         with protection.while_learning(stack, optimizer) as steps:
-            for pixels, labels in _batches(task, lessons, seeds, number):
+            for pixels, labels in batches_of(task, lessons, seeds, number):
                 optimizer.zero_grad()
                 logits = stack(pixels)
                 loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / labels.shape[1]
@@ -73,11 +73,16 @@ def learn_in_turn(
                 steps.after()
                 on_step()
         if number < len(tasks) - 1:
-            last = slice(-lessons.importance_examples, None)
-            protection.remember(stack, Images(task.seen(task.train.pixels[last]), task.train.labels[last]))
+            protection.remember(stack, last_pictures(task, lessons))
         for earlier, known in enumerate(tasks[: number + 1]):
             accuracy[:, number, earlier] = measured_accuracy(stack, known)
     return accuracy
+
+
+def last_pictures(task: Task, lessons: Lessons) -> Images:
+    """Return the pictures on which a task's importance is estimated, as the networks see them."""
+    last = slice(-lessons.importance_examples, None)
+    return Images(task.seen(task.train.pixels[last]), task.train.labels[last])
 
 
 def measured_accuracy(stack: Stack, task: Task, batch_size: int = 1000) -> Tensor:
@@ -92,7 +97,7 @@ def measured_accuracy(stack: Stack, task: Task, batch_size: int = 1000) -> Tenso
     return (right / len(task.test)).cpu()
 
 
-def _batches(task: Task, lessons: Lessons, seeds: Sequence[int], number: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches_of(task: Task, lessons: Lessons, seeds: Sequence[int], number: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield pictures, [S, B, H, W], and labels, [S, B], in an order of each seed's own."""
     distinct = sorted(set(seeds))
     of_member = torch.tensor([distinct.index(seed) for seed in seeds])

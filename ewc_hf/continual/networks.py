@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -36,9 +37,12 @@ class ConvNet(nn.Module):
         kernel = 5 if side >= 28 else 3
         left = (side - kernel + 1) // 2 - 4
         self.convolutions = nn.Sequential(
-            nn.Conv2d(1, first, kernel), nn.BatchNorm2d(first), nn.LeakyReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(first, second, 3), nn.BatchNorm2d(second), nn.LeakyReLU(),
-            nn.Conv2d(second, third, 3), nn.BatchNorm2d(third), nn.LeakyReLU(),
+            OrderedDict(
+                conv1=nn.Conv2d(1, first, kernel), norm1=nn.BatchNorm2d(first), relu1=nn.LeakyReLU(),
+                pool=nn.MaxPool2d(2),
+                conv2=nn.Conv2d(first, second, 3), norm2=nn.BatchNorm2d(second), relu2=nn.LeakyReLU(),
+                conv3=nn.Conv2d(second, third, 3), norm3=nn.BatchNorm2d(third), relu3=nn.LeakyReLU(),
+            )
         )  # fmt: skip
         self.classifier = nn.Linear(third * left * left, num_classes)
 
