@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import load_dataset
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 _NAMES = (("images", "labels"), ("x", "y"), ("x_{split}", "y_{split}"))
@@ -80,7 +78,7 @@ def read_images(source: str, split: str) -> Images:
             f"expected at least one picture, [N, H, W], and a label for each, in '{source}', got the shapes "
             f"{pixels.shape} and {labels.shape}; check the file"
         )
-    return Images(torch.from_numpy(pixels).float() / 255, torch.from_numpy(labels.astype(np.int64)))
+    return Images(torch.from_numpy(pixels.astype(np.float32)) / 255, torch.from_numpy(labels.astype(np.int64)))
 
 
 def digits(split: str, scale: int = 1) -> Images:
@@ -89,7 +87,13 @@ def digits(split: str, scale: int = 1) -> Images:
     Args:
         split: "train" or "test".
         scale: pixels that each becomes, in both directions.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
     """
+    from sklearn.datasets import load_digits  # only here, so that nothing else needs it
+    from sklearn.model_selection import train_test_split
+
     bunch = load_digits()
     parts = train_test_split(bunch.images, bunch.target, test_size=360, random_state=0, stratify=bunch.target)
     pixels, labels = (parts[0], parts[2]) if split == "train" else (parts[1], parts[3])
@@ -110,9 +114,10 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     """Read Yann LeCun's format: a magic number and the lengths, big-endian, and then the bytes."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         content = file.read()
+    magic = int.from_bytes(content[:4], "big")
+    if magic != _IDX_MAGIC[dimensions]:
+        raise ValueError(f"the magic number {magic:#x} in '{path}', not {_IDX_MAGIC[dimensions]:#x}")
     header = np.frombuffer(content, ">i4", 1 + dimensions)
-    if header[0] != _IDX_MAGIC[dimensions]:
-        raise ValueError(f"the magic number {header[0]:#x} in '{path}', not {_IDX_MAGIC[dimensions]:#x}")
     return np.frombuffer(content, np.uint8, offset=header.nbytes).reshape(header[1:])
 
 

@@ -10,6 +10,7 @@ from .pruned_checkpoint import PrunedCheckpoint, prune_checkpoint
 from .records import MissingRun, RunRecord, TextNames
 from .report import markdown_report, read_report, write_report
 from .run import run_study
+from .search import lambda_space, mean_nll
 from .settings import Setting
 from .sweep import Sweep, SweptPoint, sweep_of, sweeps_of
 from .sweep_report import sweep_table, write_sweep
@@ -31,7 +32,9 @@ __all__ = [
     "WeightLine",
     "interpolate",
     "keep_protocol",
+    "lambda_space",
     "markdown_report",
+    "mean_nll",
     "parse_settings",
     "prune_checkpoint",
     "read_report",

@@ -1,0 +1,68 @@
+"""The search for lambda by the library's own means."""
+
+import logging
+
+import optuna
+import pytest
+from datasets import Dataset
+from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
+from transformers import default_data_collator
+
+from ewc_hf import EWCConfig, EWCTrainer, estimate_importance
+from ewc_hf.data import pack
+from ewc_hf.study import lambda_space, mean_nll
+
+
+def test_with_optuna(tmp_path):
+    """Each trial trains with its own lambda from the same start, and is scored by both texts."""
+    optuna.logging.set_verbosity(logging.ERROR)
+    tokenizer, texts = tiny_tokenizer(), Dataset.from_dict({"text": SENTENCES * 8})
+    blocks = pack(texts, tokenizer, 8)
+    consolidation = estimate_importance(tiny_gpt2(), blocks, num_examples=4, progress=False)
+    consolidation.own_anchor()
+    args = EWCConfig(
+        str(tmp_path), max_steps=3, learning_rate=1e-2, use_cpu=True, report_to="none", save_strategy="no",
+        disable_tqdm=True, logging_steps=1,
+    )  # fmt: skip
+    trainer = EWCTrainer(
+        model_init=lambda: tiny_gpt2(),
+        args=args,
+        consolidation=consolidation,
+        train_dataset=blocks,
+        eval_dataset=blocks,
+        processing_class=tokenizer,
+        retention_texts={"books": SENTENCES[:2]},
+        data_collator=default_data_collator,
+    )
+    seen = []
+
+    def objective(metrics):
+        seen.append((trainer.args.ewc_lambda, metrics["eval_loss"], metrics["eval_books_loss"]))
+        return mean_nll(metrics)
+
+    best = trainer.hyperparameter_search(
+        lambda_space(1e-2, 1e6), objective, n_trials=3, direction="minimize", backend="optuna",
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )  # fmt: skip
+    assert len({round(ewc_lambda, 6) for ewc_lambda, *_ in seen}) == 3
+    assert all(1e-2 <= ewc_lambda <= 1e6 for ewc_lambda, *_ in seen)
+    scores = {ewc_lambda: (task + books) / 2 for ewc_lambda, task, books in seen}
+    assert len(set(scores.values())) == 3, "all trials trained alike"
+    assert best.hyperparameters["ewc_lambda"] == min(scores, key=scores.get)
+    assert best.objective == pytest.approx(min(scores.values()))
+
+
+def test_mean_of_all_texts():
+    metrics = {"eval_loss": 3.0, "eval_books_loss": 4.0, "eval_old_chat_loss": 8.0, "eval_books_perplexity": 54.6}
+    assert mean_nll({**metrics, "eval_runtime": 100.0}) == 5.0
+
+
+def test_without_retention_texts():
+    with pytest.raises(ValueError, match=r"NLLs of the task and of a retention text, got \['eval_loss'\]; give the"):
+        mean_nll({"eval_loss": 3.0})
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (2, 1), (1, float("inf")), (-1, 1)])
+def test_space(low, high):
+    with pytest.raises(ValueError, match="expected 0 < low < high"):
+        lambda_space(low, high)
