@@ -15,8 +15,9 @@ from accelerate import PartialState
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..storage import read_json, replaced, write_json
+from ..storage import fingerprint, read_json, replaced, write_json
 from ..study import Sweep, keep_protocol, sweep_of
+from .images import Images
 from .learning import Lessons, learn_in_turn
 from .protection import Protection
 from .rows import Row
@@ -112,6 +113,7 @@ class Grid:
         with state.main_process_first():
             keep_protocol(self.folder, self._protocol())
         stacks = list(self._stacks())[state.process_index :: state.num_processes]
+        state.wait_for_everyone()  # so that all have listed the same ones
         steps = sum(map(self.lessons.steps, self.tasks))
         total = steps * sum(map(len, stacks))
         with tqdm(total=total, desc="runs", unit="step", disable=not state.is_local_main_process) as bar:
@@ -124,9 +126,10 @@ class Grid:
     def _run(self, points: Sequence[Point], on_step: Callable[[], object]) -> None:
         start = time.perf_counter()
         networks = []
-        for point in points:
-            torch.manual_seed(point.seed)
-            networks.append(self.build())
+        with torch.random.fork_rng(devices=[]):
+            for point in points:
+                torch.manual_seed(point.seed)
+                networks.append(self.build())
         device = self.tasks[0].train.pixels.device
         protection = Protection(points[0].row, [point.ewc_lambda for point in points])
         seeds = [point.seed for point in points]
@@ -152,12 +155,16 @@ class Grid:
     def _protocol(self) -> dict[str, Any]:
         return {
             "lessons": dataclasses.asdict(self.lessons),
-            "tasks": [[task.name, len(task.train), len(task.test)] for task in self.tasks],
+            "tasks": [[task.name, _content(task.train), _content(task.test)] for task in self.tasks],
             "network": str(self.build()).splitlines(),
         }
 
     def _path(self, point: Point) -> Path:
         return self.folder / "runs" / f"{point.name}.json"
+
+
+def _content(images: Images) -> str:
+    return fingerprint({"pixels": images.pixels, "labels": images.labels.float()})
 
 
 def points_of(rows: Mapping[Row, Sequence[float]], seeds: Sequence[int]) -> list[Point]:
@@ -174,4 +181,8 @@ def sweeps_of_runs(runs: Sequence[ContinualRun]) -> list[Sweep]:
     for run in runs:
         scores.setdefault(run.row, {}).setdefault(run.ewc_lambda, []).append(run.score)
     without = scores.pop(UNPROTECTED, {})
-    return [sweep_of(row, {**without, **of_row}, higher_is_better=True) for row, of_row in scores.items()]
+    sweeps = []
+    for row, of_row in scores.items():
+        method, form = row.split(":")
+        sweeps.append(sweep_of(method, form, {**without, **of_row}, higher_is_better=True))
+    return sweeps

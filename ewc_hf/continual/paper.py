@@ -71,7 +71,7 @@ def read_authors_curves(path: str, network: str) -> list[Sweep]:
     try:
         curves = read_json(Path(path))["curves"]
         return [
-            Sweep(f"{method}:{form}", _points(curves[key]["points"]), higher_is_better=True)
+            Sweep(method, form, _points(curves[key]["points"]), higher_is_better=True)
             for method, short in _KEYS.items()
             for form, suffix in (("plain", ""), ("stabilized", "_stabilized"))
             if (key := f"{network}_{short}{suffix}") in curves

@@ -47,12 +47,12 @@ over 20 runs. Agrees: the best mean lies within the paper's interval, widened by
 
 
 def _beside(sweeps: Sequence[Sweep], published: Mapping[str, Published]) -> list[list[str]]:
-    table = [["row", "best lambda", "accuracy", "paper's best lambda", "paper's accuracy", "agrees"]]
+    table = [["method", "penalty", "best lambda", "accuracy", "paper's best lambda", "paper's accuracy", "agrees"]]
     for sweep in sweeps:
         best = sweep.best
-        row = [sweep.title, f"{best.ewc_lambda:g}", _accuracy(best.mean, best.interval)]
-        if sweep.title in published:
-            paper = published[sweep.title]
+        row = [sweep.panel, sweep.title, f"{best.ewc_lambda:g}", _accuracy(best.mean, best.interval)]
+        paper = published.get(f"{sweep.panel}:{sweep.title}")
+        if paper is not None:
             agrees = abs(best.mean - paper.accuracy) <= paper.interval + (best.interval or 0.0)
             row += [f"{paper.ewc_lambda:g}", _accuracy(paper.accuracy, paper.interval), "yes" if agrees else "no"]
         else:
@@ -60,7 +60,7 @@ def _beside(sweeps: Sequence[Sweep], published: Mapping[str, Published]) -> list
         table.append(row)
     without = next((sweep.points[0] for sweep in sweeps if sweep.points[0].ewc_lambda == 0), None)
     if without is not None:
-        table.append([UNPROTECTED, "0", _accuracy(without.mean, without.interval), "-", "-", "-"])
+        table.append([UNPROTECTED, "-", "0", _accuracy(without.mean, without.interval), "-", "-", "-"])
     return table
 
 

@@ -35,11 +35,13 @@ class Sweep:
     """One method's curve over lambda.
 
     Attributes:
-        title: what protects.
+        panel: the curves of one panel are drawn together.
+        title: of the curve there.
         points: by rising lambda.
         higher_is_better: whether the best score is the highest.
     """
 
+    panel: str
     title: str
     points: Sequence[SweptPoint]
     higher_is_better: bool
@@ -57,11 +59,12 @@ class Sweep:
         return [point for point in self.points if abs(point.mean - best.mean) <= (best.interval or 0.0)]
 
 
-def sweep_of(title: str, scores: Mapping[float, Sequence[float]], higher_is_better: bool) -> Sweep:
+def sweep_of(panel: str, title: str, scores: Mapping[float, Sequence[float]], higher_is_better: bool) -> Sweep:
     """Return a method's curve.
 
     Args:
-        title: what protects.
+        panel: the curves of one panel are drawn together.
+        title: of the curve there.
         scores: by lambda, one a run.
         higher_is_better: whether the best score is the highest.
 
@@ -69,9 +72,11 @@ def sweep_of(title: str, scores: Mapping[float, Sequence[float]], higher_is_bett
         ValueError: there is no lambda, or one without a score.
     """
     if not scores:
-        raise ValueError(f"expected scores of at least one lambda for '{title}', got none; finish a run first")
+        raise ValueError(
+            f"expected scores of at least one lambda for '{panel}, {title}', got none; finish a run first"
+        )
     points = [SweptPoint(at, *mean_and_interval(scores[at]), len(scores[at])) for at in sorted(scores)]
-    return Sweep(title, points, higher_is_better)
+    return Sweep(panel, title, points, higher_is_better)
 
 
 def sweeps_of(records: Iterable[RunRecord]) -> list[Sweep]:
@@ -91,7 +96,8 @@ def sweeps_of(records: Iterable[RunRecord]) -> list[Sweep]:
         for run in runs:
             scores.setdefault(run.curves[title], []).append(_mean_nll(run))
         if runs:
-            sweeps.append(sweep_of(title, scores, higher_is_better=False))
+            panel, _, rest = title.partition(", ")
+            sweeps.append(sweep_of(panel, rest, scores, higher_is_better=False))
     return sweeps
 
 

@@ -13,14 +13,16 @@ from .sweep_picture import draw_sweeps
 
 def sweep_table(sweeps: Sequence[Sweep], score: str, decimals: int) -> list[list[str]]:
     """Return the best lambda and the plateau of each curve, the first row the head."""
-    table = [["method", "runs a lambda", "best lambda", score, "plateau of lambda"]]
+    table = [["method", "penalty", "runs a lambda", "best lambda", score, "plateau of lambda"]]
     for sweep in sweeps:
         best, plateau = sweep.best, [point.ewc_lambda for point in sweep.plateau]
         interval = "" if best.interval is None else f" ± {best.interval:.{decimals}f}"
         width = f"{plateau[0]:g} to {plateau[-1]:g}" if len(plateau) > 1 else f"{plateau[0]:g}"
         runs = sorted({point.num_runs for point in sweep.points})
         counted = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
-        table.append([sweep.title, counted, f"{best.ewc_lambda:g}", f"{best.mean:.{decimals}f}{interval}", width])
+        table.append(
+            [sweep.panel, sweep.title, counted, f"{best.ewc_lambda:g}", f"{best.mean:.{decimals}f}{interval}", width]
+        )
     return table
 
 

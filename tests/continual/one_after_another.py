@@ -8,6 +8,7 @@ from ewc_hf.continual import Images, Lessons, Perceptron, permuted_tasks
 
 LESSONS = Lessons(epochs=2, batch_size=10, learning_rate=1e-2, importance_examples=12)
 DAMPING = 0.1
+SIZES = (16, 8, 6, 3)
 
 
 def small_images(number=30, side=4, classes=3, seed=0):
@@ -22,7 +23,7 @@ def small_tasks(num_tasks=3):
 
 def perceptron(seed):
     torch.manual_seed(seed)
-    return Perceptron((16, 8, 6, 3)).double()
+    return Perceptron(SIZES).double()
 
 
 def learned(network, tasks, lessons, seed, method=None, form="plain", ewc_lambda=0.0):

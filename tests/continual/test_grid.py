@@ -4,11 +4,12 @@ import json
 import math
 
 import pytest
-from one_after_another import LESSONS, perceptron, small_tasks
+from one_after_another import LESSONS, SIZES, perceptron, small_tasks
 
 from ewc_hf.continual import (
     Grid,
     Lessons,
+    Perceptron,
     Protection,
     Published,
     Stack,
@@ -25,14 +26,7 @@ ROWS = parse_rows(["fisher:stabilized:1,30", "mas:plain:2"])
 
 
 def grid(folder, lessons=LESSONS, stack_size=3, seeds=(0, 1)):
-    """Seeds are torch's when a network is built."""
-    return Grid(folder, points_of(ROWS, seeds), small_tasks(), lambda: perceptron_now(), lessons, stack_size)
-
-
-def perceptron_now():
-    from ewc_hf.continual import Perceptron
-
-    return Perceptron((16, 8, 6, 3)).double()
+    return Grid(folder, points_of(ROWS, seeds), small_tasks(), lambda: Perceptron(SIZES).double(), lessons, stack_size)
 
 
 def without_times(runs):
@@ -89,7 +83,7 @@ def test_another_protocol(tmp_path):
 def test_sweeps_and_report(tmp_path):
     runs = grid(tmp_path, seeds=(0, 1, 2)).run()
     fisher, mas = sweeps_of_runs(runs)
-    assert (fisher.title, mas.title) == ("fisher:stabilized", "mas:plain")
+    assert (fisher.panel, fisher.title, mas.panel, mas.title) == ("fisher", "stabilized", "mas", "plain")
     assert [point.ewc_lambda for point in fisher.points] == [0, 1, 30]
     assert [point.ewc_lambda for point in mas.points] == [0, 2]
     assert fisher.points[0] == mas.points[0], "lambda 0 belongs to each"
@@ -109,7 +103,7 @@ def test_authors_curves(tmp_path):
     path = tmp_path / "curves.json"
     path.write_text(json.dumps({"curves": {"fc_si_stabilized": {"points": points}, "conv_mas": {"points": points}}}))
     (curve,) = read_authors_curves(str(path), "fc")
-    assert curve.title == "synaptic:stabilized"
+    assert (curve.panel, curve.title) == ("synaptic", "stabilized")
     assert [(point.ewc_lambda, point.mean, point.interval) for point in curve.points] == [
         (1, 0.8, 0.02),
         (2, 0.9, 0.01),

@@ -19,6 +19,7 @@ def test_best_and_plateau(higher_is_better, best, plateau):
     """The plateau is by the best's interval, not by the others', and need not hang together."""
     curve = Sweep(
         "Fisher",
+        "loss",
         points((0, 0.5, 0.1), (1, 0.58, 0.5), (3, 0.86, 0.01), (10, 0.9, 0.05), (30, 0.84, 0.5), (100, 0.851, 0.0)),
         higher_is_better,
     )
@@ -27,28 +28,29 @@ def test_best_and_plateau(higher_is_better, best, plateau):
 
 
 def test_one_run_has_no_plateau():
-    curve = sweep_of("Fisher", {1.0: [0.5], 3.0: [0.7], 10.0: [0.69]}, higher_is_better=True)
+    curve = sweep_of("Fisher", "loss", {1.0: [0.5], 3.0: [0.7], 10.0: [0.69]}, higher_is_better=True)
     assert [point.interval for point in curve.points] == [None] * 3
     assert [point.ewc_lambda for point in curve.plateau] == [3.0]
 
 
 def test_intervals():
     """`t(0.975, 2) * std / sqrt(3)` of three runs."""
-    curve = sweep_of("Fisher", {3.0: [0.6, 0.7, 0.8], 1.0: [0.1, 0.1, 0.1]}, higher_is_better=True)
+    curve = sweep_of("Fisher", "loss", {3.0: [0.6, 0.7, 0.8], 1.0: [0.1, 0.1, 0.1]}, higher_is_better=True)
     assert [point.ewc_lambda for point in curve.points] == [1.0, 3.0]
     assert curve.best.mean == pytest.approx(0.7)
     assert curve.best.interval == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)
 
 
 def test_no_scores():
-    with pytest.raises(ValueError, match="expected scores of at least one lambda for 'Fisher', got none"):
-        sweep_of("Fisher", {}, higher_is_better=True)
+    with pytest.raises(ValueError, match="expected scores of at least one lambda for 'Fisher, loss', got none"):
+        sweep_of("Fisher", "loss", {}, higher_is_better=True)
 
 
 def test_a_study_s_records():
     """Scored by the mean of both NLLs; plain fine-tuning is lambda 0 of each curve."""
     fisher, l2 = sweeps_of(study())
-    assert (fisher.title, l2.title) == ("EWC (Fisher), loss", "L2 to start, loss")
+    assert (fisher.panel, fisher.title) == ("EWC (Fisher)", "loss")
+    assert (l2.panel, l2.title) == ("L2 to start", "loss")
     assert [point.ewc_lambda for point in fisher.points] == [0, 10, 1000, 3000]
     assert fisher.points[0].mean == pytest.approx((4.0 + 5.0) / 2)
     assert fisher.points[1].mean == pytest.approx((4.02 + 5 - (0.26 + 0.36) / 2) / 2)
@@ -64,13 +66,13 @@ def test_other_strengths_than_lambda_are_no_sweep():
 
 def test_report(tmp_path):
     sweeps = [
-        sweep_of("Fisher", {0.0: [0.2, 0.3], 3.0: [0.6, 0.7], 10.0: [0.64, 0.65]}, higher_is_better=True),
-        sweep_of("MAS", {1.0: [0.5]}, higher_is_better=True),
+        sweep_of("Fisher", "loss", {0.0: [0.2, 0.3], 3.0: [0.6, 0.7], 10.0: [0.64, 0.65]}, higher_is_better=True),
+        sweep_of("MAS", "loss", {1.0: [0.5]}, higher_is_better=True),
     ]
     head, fisher, mas = sweep_table(sweeps, "accuracy", 2)
-    assert head == ["method", "runs a lambda", "best lambda", "accuracy", "plateau of lambda"]
-    assert fisher == ["Fisher", "2", "3", "0.65 ± 0.64", "0 to 10"]
-    assert mas == ["MAS", "1", "1", "0.50", "1"]
+    assert head == ["method", "penalty", "runs a lambda", "best lambda", "accuracy", "plateau of lambda"]
+    assert fisher == ["Fisher", "loss", "2", "3", "0.65 ± 0.64", "0 to 10"]
+    assert mas == ["MAS", "loss", "1", "1", "0.50", "1"]
     text = write_sweep(sweeps, tmp_path / "new", "Which lambda", "accuracy", references=sweeps[:1])
     assert (tmp_path / "new" / "sweep.md").read_text() == text
     assert text.startswith("# Which lambda\n")
