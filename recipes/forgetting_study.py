@@ -11,11 +11,22 @@ in the output folder, so the same command goes on where it was interrupted.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ewc_hf.cli import parse_arguments
 from ewc_hf.config import EWCConfig
-from ewc_hf.engines import launched
-from ewc_hf.study import Measurement, StudyTexts, markdown_report, parse_settings, read_study_data, run_study
+from ewc_hf.engines import require_one_process
+from ewc_hf.study import (
+    MEAN_NLL,
+    Measurement,
+    StudyTexts,
+    markdown_report,
+    parse_settings,
+    read_study_data,
+    run_study,
+    sweeps_of,
+    write_sweep,
+)
 
 
 @dataclass
@@ -37,9 +48,7 @@ def main() -> None:
     args, texts, training, measurement = parse_arguments(
         StudyArguments, StudyTexts, EWCConfig, Measurement, description=__doc__
     )
-
-    if launched().num_processes > 1:
-        raise ValueError(f"expected one process, got {launched().num_processes}; launch with --num_processes 1")
+    require_one_process()
 
     # 1. Text: packed blocks to learn from, whole documents to measure on.
     data = read_study_data(texts)
@@ -48,8 +57,10 @@ def main() -> None:
     settings = parse_settings(args.settings)
     records = run_study(texts.model, data, settings, args.seeds, training, measurement, texts.shared)
 
-    # 3. The report's tables; the same and the picture are in the output folder.
+    # 3. The report's tables, and which lambda is best; the same and the pictures are in the output folder.
     print(markdown_report(records, data.names))
+    if sweeps := sweeps_of(records):
+        print(write_sweep(sweeps, Path(training.output_dir), "Which lambda", MEAN_NLL))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from accelerate import PartialState
-
 from ewc_hf.cli import parse_arguments
 from ewc_hf.continual import (
     PERMUTED,
@@ -25,14 +23,15 @@ from ewc_hf.continual import (
     GridOptions,
     Lessons,
     Perceptron,
-    digits,
+    num_classes,
     parse_rows,
     permuted_tasks,
     points_of,
     read_authors_curves,
-    read_images,
+    read_train_and_test,
     write_grid_report,
 )
+from ewc_hf.engines import launched
 
 
 @dataclass
@@ -51,27 +50,22 @@ class PermutedArguments:
 def main() -> None:
     """Run the grid, and write its curves."""
     args, options, lessons = parse_arguments(PermutedArguments, GridOptions, Lessons, description=__doc__)
-    rows, authors = (
-        parse_rows(options.rows),
-        [] if options.authors is None else read_authors_curves(options.authors, "fc"),
-    )
-    state, folder = PartialState(), Path(options.output_dir)
+    points = points_of(parse_rows(options.rows), options.seeds)
+    authors = [] if options.authors is None else read_authors_curves(options.authors, "fc")
+    folder, device = Path(options.output_dir), launched().device
 
     # 1. The tasks, on the device that learns them.
-    train, test = (
-        digits(split) if source is None else read_images(source, split)
-        for source, split in ((args.train, "train"), (args.test, "test"))
-    )
-    tasks = permuted_tasks(train.to(state.device), test.to(state.device), args.num_tasks)
-    build = partial(Perceptron, (train.pixels[0].numel(), *args.hidden, int(train.labels.max()) + 1))
+    train, test = read_train_and_test(args.train, args.test)
+    tasks = permuted_tasks(train.to(device), test.to(device), args.num_tasks)
+    build = partial(Perceptron, (train.pixels[0].numel(), *args.hidden, num_classes(train, test)))
 
     # 2. All runs, in stacks.
-    runs = Grid(folder, points_of(rows, options.seeds), tasks, build, lessons, options.stack_size).run()
+    runs = Grid(folder, points, tasks, build, lessons, options.importance_examples, options.stack_size).run()
 
-    # 3. The curves over lambda, and what the paper reports.
-    if state.is_main_process:
-        published = None if args.train is None else PERMUTED
-        print(write_grid_report(runs, folder, f"Permuted pictures, {args.num_tasks} tasks", published, authors))
+    # 3. The curves over lambda and, of the paper's protocol, what the paper reports.
+    as_the_paper = PermutedArguments(args.train, args.test) == args and lessons == Lessons() and len(train) == 60_000
+    published = PERMUTED if as_the_paper and options.importance_examples == 5000 else None
+    print(write_grid_report(runs, folder, f"Permuted pictures, {args.num_tasks} tasks", published, authors))
 
 
 if __name__ == "__main__":

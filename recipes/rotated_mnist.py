@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from accelerate import PartialState
-
 from ewc_hf.cli import parse_arguments
 from ewc_hf.continual import (
     ROTATED,
@@ -28,14 +26,15 @@ from ewc_hf.continual import (
     GridOptions,
     Images,
     Lessons,
-    digits,
+    num_classes,
     parse_rows,
     points_of,
     read_authors_curves,
-    read_images,
+    read_train_and_test,
     rotated_tasks,
     write_grid_report,
 )
+from ewc_hf.engines import launched
 
 
 @dataclass
@@ -47,47 +46,43 @@ class RotatedArguments:
         metadata={"help": "Pictures to learn: .npz, MNIST's idx3-ubyte, or a Hub id; default scikit-learn's digits."},
     )
     test: str | None = field(default=None, metadata={"help": "Pictures to test on: likewise."})
-    second_train: str | None = field(default=None, metadata={"help": "Other pictures of as many classes to learn."})
+    second_train: str | None = field(
+        default=None, metadata={"help": "Other pictures of one size with these; default their negatives."}
+    )
     second_test: str | None = field(default=None, metadata={"help": "Other pictures to test on."})
-    num_train: int | None = field(default=None, metadata={"help": "Use the first ones only."})
-    num_test: int | None = field(default=None, metadata={"help": "Use the first ones only."})
+    num_train: int | None = field(default=None, metadata={"help": "Learn the first ones only."})
+    num_test: int | None = field(default=None, metadata={"help": "Test on the first ones only."})
     channels: list[int] = field(default_factory=lambda: [64, 128, 256], metadata={"help": "Of the convolutions."})
 
 
 def main() -> None:
     """Run the grid, and write its curves."""
     args, options, lessons = parse_arguments(RotatedArguments, GridOptions, Lessons, description=__doc__)
-    rows = parse_rows(options.rows)
+    points = points_of(parse_rows(options.rows), options.seeds)
     authors = [] if options.authors is None else read_authors_curves(options.authors, "conv")
-    state, folder = PartialState(), Path(options.output_dir)
+    folder, device = Path(options.output_dir), launched().device
 
     # 1. The tasks, on the device that learns them.
-    first, second = _pairs(args)
-    tasks = rotated_tasks(*([images.to(state.device) for images in pair] for pair in (first, second)))
-    build = partial(ConvNet, first[0].pixels.shape[-1], tuple(args.channels), int(first[0].labels.max()) + 1)
+    first = read_train_and_test(args.train, args.test, scale=2)
+    second = tuple(Images(1 - images.pixels, images.labels) for images in first)
+    if args.second_train is not None or args.second_test is not None:
+        second = read_train_and_test(args.second_train, args.second_test)
+    sizes = {images.pixels.shape[1:] for images in (*first, *second)}
+    if len(sizes) > 1 or len(set(*sizes)) > 1:
+        raise ValueError(f"expected square pictures of one size, got {[tuple(size) for size in sizes]}; crop them")
+    tasks = rotated_tasks(
+        *((a.first(args.num_train).to(device), b.first(args.num_test).to(device)) for a, b in (first, second))
+    )
+    build = partial(ConvNet, first[0].pixels.shape[-1], tuple(args.channels), num_classes(*first, *second))
 
     # 2. All runs, in stacks.
-    runs = Grid(folder, points_of(rows, options.seeds), tasks, build, lessons, options.stack_size).run()
+    runs = Grid(folder, points, tasks, build, lessons, options.importance_examples, options.stack_size).run()
 
-    # 3. The curves over lambda, and what the paper reports.
-    if state.is_main_process:
-        whole = args.train is not None and args.num_train is None
-        print(write_grid_report(runs, folder, "Two kinds of pictures, turned", ROTATED if whole else None, authors))
-
-
-def _pairs(args: RotatedArguments) -> list[tuple[Images, Images]]:
-    """Return (train, test) of both kinds of pictures."""
-    numbers = {"train": args.num_train, "test": args.num_test}
-    pairs = []
-    for sources in ((args.train, args.test), (args.second_train, args.second_test)):
-        read = [
-            digits(split, scale=2) if source is None else read_images(source, split)
-            for split, source in zip(numbers, sources, strict=True)
-        ]
-        if sources == (args.second_train, args.second_test) and args.second_train is None:
-            read = [Images(1 - images.pixels, images.labels) for images in read]
-        pairs.append(tuple(images.first(number) for images, number in zip(read, numbers.values(), strict=True)))
-    return pairs
+    # 3. The curves over lambda and, of the paper's protocol, what the paper reports.
+    named = RotatedArguments(args.train, args.test, args.second_train, args.second_test)
+    as_the_paper = named == args and args.second_train is not None and lessons == Lessons() and len(first[0]) == 60_000
+    title = "Two kinds of pictures, turned" + ("" if as_the_paper else ", a reduced protocol")
+    print(write_grid_report(runs, folder, title, ROTATED if as_the_paper else None, authors))
 
 
 if __name__ == "__main__":

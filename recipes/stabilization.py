@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
+from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ewc_hf import estimate_importance
@@ -29,18 +29,17 @@ from ewc_hf.continual import (
     Perceptron,
     Protection,
     Row,
-    Stack,
-    digits,
+    build_stack,
     follow_paths,
-    last_pictures,
     learn_in_turn,
+    num_classes,
     permuted_tasks,
-    read_images,
+    read_train_and_test,
     spread_by_kind,
     write_stabilization,
 )
 from ewc_hf.data import load_texts, pack
-from ewc_hf.engines import place
+from ewc_hf.engines import launched, place, require_one_process
 from ewc_hf.importance import Method
 
 
@@ -62,6 +61,7 @@ class StabilizationArguments:
     sgd_learning_rate: float = field(default=0.1, metadata={"help": "Of SGD; Adam's is --learning_rate."})
     hidden: list[int] = field(default_factory=lambda: [300, 150], metadata={"help": "Sizes of the hidden layers."})
     channels: list[int] = field(default_factory=lambda: [64, 128, 256], metadata={"help": "Of the convolutions."})
+    importance_examples: int = field(default=5000, metadata={"help": "Last pictures that importance is estimated on."})
     num_examples: int = field(default=512, metadata={"help": "Blocks of text that importance is estimated on."})
     block_size: int = field(default=128, metadata={"help": "Tokens a block."})
     output_dir: str = field(default="out/stabilization", metadata={"help": "Folder of pictures and tables."})
@@ -70,23 +70,30 @@ class StabilizationArguments:
 def main() -> None:
     """Measure, draw, and print the tables."""
     args, lessons = parse_arguments(StabilizationArguments, Lessons, description=__doc__)
-    method, device = Method(args.method), PartialState().device
-    train, test = (
-        digits(split, scale=2) if source is None else read_images(source, split)
-        for source, split in ((args.train, "train"), (args.test, "test"))
-    )
-    tasks, num_classes = permuted_tasks(train.to(device), test.to(device), 2), int(train.labels.max()) + 1
-    torch.manual_seed(0)
-    perceptron = Perceptron((train.pixels[0].numel(), *args.hidden, num_classes))
-    convolutions = ConvNet(train.pixels.shape[-1], tuple(args.channels), num_classes)
+    require_one_process()
+    method, lambdas, device = Method(args.method), sorted(args.lambdas), launched().device
+    if method in (Method.L2, Method.SYNAPTIC):
+        raise ValueError(f"expected an importance that is estimated on pictures, got '{method.value}'; take fisher")
+    if (args.model is None) != (args.text is None):
+        raise ValueError(f"expected a language model and its text, got '{args.model}' and '{args.text}'; name both")
+    train, test = read_train_and_test(args.train, args.test, scale=2)
+    tasks, classes = permuted_tasks(train.to(device), test.to(device), 2), num_classes(train, test)
+    networks = {
+        "perceptron": partial(Perceptron, (train.pixels[0].numel(), *args.hidden, classes)),
+        "convolutions": partial(ConvNet, train.pixels.shape[-1], tuple(args.channels), classes),
+    }
 
     # 1. The spread of importance in each kind of layer.
-    spreads = {}
-    for name, network in (("perceptron", perceptron), ("convolutions", convolutions)):
-        stack, known = Stack([network]).to(device), Protection(Row(method, Form.PLAIN), [1.0])
-        learn_in_turn(stack, tasks[:1], known, lessons, [0])
-        known.remember(stack, last_pictures(tasks[0], lessons))
-        spreads[name] = spread_by_kind(known.consolidation.importance)
+    spreads, learned = {}, {}
+    for name, build in networks.items():
+        stack, known = (
+            build_stack(build, [0], device),
+            Protection(Row(method, Form.PLAIN), [1.0], args.importance_examples),
+        )
+        with tqdm(total=lessons.steps(tasks[0]), desc=name, unit="step") as bar:
+            learn_in_turn(stack, tasks[:1], known, lessons, [0], bar.update)
+        known.remember(stack, tasks[0])
+        learned[name], spreads[name] = (stack, known), spread_by_kind(known.consolidation.importance)
     if args.model is not None:
         model = place(AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32))
         blocks = pack(load_texts(args.text), AutoTokenizer.from_pretrained(args.model), args.block_size)
@@ -94,19 +101,21 @@ def main() -> None:
         spreads[Path(args.model).name] = spread_by_kind(importance)
 
     # 2. Where a second task leads over lambda, and 3. who takes the norm of the gradient meanwhile.
+    sgd = partial(torch.optim.SGD, lr=args.sgd_learning_rate)
     adam = partial(torch.optim.Adam, lr=lessons.learning_rate)
     optimizers = {
-        "SGD": (partial(torch.optim.SGD, lr=args.sgd_learning_rate), None),
+        "SGD": (sgd, None),
+        "SGD, clipped at 1": (sgd, 1.0),
         "Adam": (adam, None),
         "Adam, clipped at 1": (adam, 1.0),
     }
-    paths = {
-        name: {
-            form.value: follow_paths(perceptron, tasks, Row(method, form), args.lambdas, lessons, make, max_grad_norm)
-            for form in Form
-        }
-        for name, (make, max_grad_norm) in optimizers.items()
-    }
+    paths = {name: {} for name in optimizers}
+    for name, (optimize, norm) in tqdm(optimizers.items(), desc="a second task", unit="optimizer"):
+        for form in Form:
+            row = Row(method, form)
+            paths[name][form.value] = follow_paths(
+                *learned["perceptron"], tasks, row, lambdas, lessons, optimize, norm
+            )
     print(write_stabilization(Path(args.output_dir), spreads, paths))
 
 

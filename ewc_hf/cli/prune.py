@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from transformers import AutoTokenizer
 
 from ..data import document_texts, load_texts, pack
-from ..importance import PruningScope
+from ..importance import PruningScope, require_sparsity
 from ..study import prune_checkpoint
 from .arguments import parse_arguments
 
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> None:
     """
     description = "Set the least important weights of a language model to zero."
     (args,) = parse_arguments(PruneArguments, argv=argv, prog="ewc-hf prune", description=description)
+    require_sparsity(args.sparsity)
     examples, held_out = None, []
     if args.text is not None:
         texts = load_texts(args.text, max_documents=args.max_documents, seed=args.seed)

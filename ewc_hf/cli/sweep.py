@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import EWCConfig
+from ..engines import require_one_process
 from ..importance import Method
 from ..penalty import Coupling
 from ..study import (
+    MEAN_NLL,
     Measurement,
     StudyTexts,
     parse_settings,
@@ -20,8 +22,6 @@ from ..study import (
 )
 from .arguments import parse_arguments
 
-_SCORE = "mean of the NLLs (nats per token)"
-
 
 @dataclass
 class SweepArguments:
@@ -31,9 +31,8 @@ class SweepArguments:
         default_factory=lambda: [3.0, 10.0, 30.0, 100.0], metadata={"help": "Of each method; 0 is run once for all."}
     )
     methods: list[Method] = field(
-        default_factory=lambda: [Method.FISHER], metadata={"help": "Whose importance: fisher, mas, signal or l2."}
+        default_factory=lambda: [Method.FISHER], metadata={"help": "Whose importance: fisher, mas or l2."}
     )
-    coupling: Coupling = field(default=Coupling("decoupled"), metadata={"help": "'loss' or 'decoupled'."})
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Each lambda runs once with each."})
 
 
@@ -50,10 +49,15 @@ def main(argv: list[str]) -> None:
     args, texts, training, measurement = parse_arguments(
         SweepArguments, StudyTexts, EWCConfig, Measurement, argv=argv, prog="ewc-hf sweep", description=description
     )
+    require_one_process()
     require_one_gpu(training)
-    lambdas = ",".join(f"{number:g}" for number in args.lambdas)
-    grid = [f"{Method(method).value}:{Coupling(args.coupling).value}:{lambdas}" for method in args.methods]
+    if training.ewc_lambda is not None:
+        raise ValueError(
+            f"expected the grid in --lambdas, got --ewc_lambda {training.ewc_lambda:g} besides; leave it out"
+        )
+    lambdas, coupling = ",".join(f"{number:.12g}" for number in args.lambdas), Coupling(training.ewc_coupling).value
+    grid = [f"{Method(method).value}:{coupling}:{lambdas}" for method in args.methods]
     settings = parse_settings(["plain", *grid])
     data = read_study_data(texts)
     records = run_study(texts.model, data, settings, args.seeds, training, measurement, texts.shared)
-    print(write_sweep(sweeps_of(records), Path(training.output_dir), "Which lambda", _SCORE))
+    print(write_sweep(sweeps_of(records), Path(training.output_dir), "Which lambda", MEAN_NLL))

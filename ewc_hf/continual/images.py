@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +42,46 @@ class Images:
         """Return the first ones, or all."""
         return Images(self.pixels[:number], self.labels[:number])
 
+    def last(self, number: int | None) -> Images:
+        """Return the last ones, or all."""
+        return self if number is None else Images(self.pixels[-number:], self.labels[-number:])
+
     def to(self, device: torch.device) -> Images:
         """Return them on a device."""
         return Images(self.pixels.to(device), self.labels.to(device))
 
 
+def read_train_and_test(train: str | None, test: str | None, scale: int = 1) -> tuple[Images, Images]:
+    """Read pictures to learn from and to test on, or take scikit-learn's digits.
+
+    Args:
+        train: where they are, as `read_images` takes it; None for digits.
+        test: likewise; both or none.
+        scale: of digits.
+
+    Raises:
+        ValueError: one of the two only, pictures of two sizes, and as `read_images`.
+    """
+    if (train is None) != (test is None):
+        raise ValueError(
+            f"expected pictures to learn from and to test on, got '{train}' and '{test}'; name both or none"
+        )
+    if train is None or test is None:
+        return digits("train", scale), digits("test", scale)
+    pair = read_images(train, "train"), read_images(test, "test")
+    sizes = [tuple(images.pixels.shape[1:]) for images in pair]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"expected pictures of one size, got {sizes[0]} in '{train}' and {sizes[1]} in '{test}'")
+    return pair
+
+
+def num_classes(*sets: Images) -> int:
+    """Return one more than the largest label of all."""
+    return 1 + max(int(images.labels.max()) for images in sets)
+
+
 def read_images(source: str, split: str) -> Images:
-    """Read grey pictures of 0 to 255 and their labels.
+    """Read grey pictures of whole numbers from 0 to 255, and their labels.
 
     Args:
         source: a `.npz` file (`images` and `labels`, or `x` and `y`, or Keras' `x_train` and `y_train`), the pictures
@@ -68,7 +102,7 @@ def read_images(source: str, split: str) -> Images:
             dataset = load_dataset(source, split=split)
             pixels = np.stack([np.asarray(image.convert("L")) for image in dataset["image"]])
             labels = np.asarray(dataset["label"])
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (AttributeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"expected pictures and labels in '{source}' (.npz, MNIST's idx3-ubyte files, or a Hub dataset), got "
             f"{type(error).__name__}: {error}; check the path, the split and the network"
@@ -77,6 +111,11 @@ def read_images(source: str, split: str) -> Images:
         raise ValueError(
             f"expected at least one picture, [N, H, W], and a label for each, in '{source}', got the shapes "
             f"{pixels.shape} and {labels.shape}; check the file"
+        )
+    if pixels.dtype != np.uint8 or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        raise ValueError(
+            f"expected pictures of the type uint8 and labels that are whole numbers >= 0 in '{source}', got "
+            f"{pixels.dtype} and {labels.dtype} from {labels.min()}; save them so"
         )
     return Images(torch.from_numpy(pixels.astype(np.float32)) / 255, torch.from_numpy(labels.astype(np.int64)))
 

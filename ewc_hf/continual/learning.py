@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from .images import Images
 from .protection import Protection
 from .stack import Stack
 from .tasks import Task
@@ -26,10 +25,15 @@ class Lessons:
     epochs: int = field(default=6, metadata={"help": "Passes over each task's training pictures."})
     batch_size: int = field(default=100, metadata={"help": "Pictures a step."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Of Adam, whose state lasts over all tasks."})
-    importance_examples: int = field(
-        default=5000,
-        metadata={"help": "The last pictures of a task's training set, on which importance is estimated."},
-    )
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: one is not positive.
+        """
+        if self.epochs < 1 or self.batch_size < 1 or not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"expected epochs, batch size and learning rate > 0, got {self}")
 
     def steps(self, task: Task) -> int:
         """Return how many steps a task takes."""
@@ -65,24 +69,21 @@ def learn_in_turn(
         with protection.while_learning(stack, optimizer) as steps:
             for pixels, labels in batches_of(task, lessons, seeds, number):
                 optimizer.zero_grad()
-                logits = stack(pixels)
-                loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / labels.shape[1]
-                loss.backward()
+                loss_of(stack, pixels, labels).backward()
                 steps.before()
                 optimizer.step()
                 steps.after()
                 on_step()
         if number < len(tasks) - 1:
-            protection.remember(stack, last_pictures(task, lessons))
+            protection.remember(stack, task)
         for earlier, known in enumerate(tasks[: number + 1]):
             accuracy[:, number, earlier] = measured_accuracy(stack, known)
     return accuracy
 
 
-def last_pictures(task: Task, lessons: Lessons) -> Images:
-    """Return the pictures on which a task's importance is estimated, as the networks see them."""
-    last = slice(-lessons.importance_examples, None)
-    return Images(task.seen(task.train.pixels[last]), task.train.labels[last])
+def loss_of(stack: Stack, pixels: Tensor, labels: Tensor) -> Tensor:
+    """Return the sum of the networks' mean losses, so that each has the gradient of its own."""
+    return cross_entropy(stack(pixels).flatten(0, 1), labels.flatten(), reduction="sum") / labels.shape[1]
 
 
 def measured_accuracy(stack: Stack, task: Task, batch_size: int = 1000) -> Tensor:
@@ -100,11 +101,12 @@ def measured_accuracy(stack: Stack, task: Task, batch_size: int = 1000) -> Tenso
 def batches_of(task: Task, lessons: Lessons, seeds: Sequence[int], number: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield pictures, [S, B, H, W], and labels, [S, B], in an order of each seed's own."""
     distinct = sorted(set(seeds))
-    of_member = torch.tensor([distinct.index(seed) for seed in seeds])
+    device = task.train.labels.device
+    of_member = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
     generators = [torch.Generator().manual_seed(1000 * seed + number) for seed in distinct]
     for _ in range(lessons.epochs):
         order_GN = torch.stack([torch.randperm(len(task.train), generator=generator) for generator in generators])
         for chosen_GB in order_GN.split(lessons.batch_size, dim=1):
-            chosen_GB = chosen_GB.to(task.train.labels.device)
+            chosen_GB = chosen_GB.to(device)
             pixels = task.seen(task.train.pixels[chosen_GB])
             yield pixels[of_member], task.train.labels[chosen_GB][of_member]

@@ -12,10 +12,11 @@ class Perceptron(nn.Sequential):
     """Fully connected layers with leaky ReLU between them; the paper's are 784-300-150-10."""
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
-        layers: list[nn.Module] = [nn.Flatten()]
-        for inputs, outputs in pairwise(sizes):
-            layers += [nn.Linear(inputs, outputs), nn.LeakyReLU()]
-        super().__init__(*layers[:-1])
+        layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
+        for number, (inputs, outputs) in enumerate(pairwise(sizes), 1):
+            layers |= {f"layer{number}": nn.Linear(inputs, outputs), f"relu{number}": nn.LeakyReLU()}
+        layers.popitem()
+        super().__init__(OrderedDict(layers))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, [B, classes], of pictures, [B, H, W]."""

@@ -8,15 +8,14 @@ Shapes: S networks, one a lambda.
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from .learning import Lessons, batches_of, last_pictures, learn_in_turn, measured_accuracy
+from .learning import Lessons, batches_of, loss_of, measured_accuracy
 from .protection import Protection
 from .rows import Row
 from .stack import Stack
@@ -31,9 +30,10 @@ class PathEnd:
 
     Attributes:
         ewc_lambda: its lambda.
-        farthest: the largest root mean square of `w - w*` after any step; infinite where it exploded.
+        farthest: the largest root mean square of `w - w*` after any step; infinite where a weight is no number.
         saturated: the share of weights with `alpha lambda Omega > 1`.
-        norm_share: the share of the squared norm of the gradient, mean over steps, that lies in these weights.
+        norm_share: the share of the squared norm of the gradient that lies in these weights, mean over the steps
+            before any weight is no number.
         old_accuracy: on the first task, in the end.
         new_accuracy: on the second.
     """
@@ -47,7 +47,8 @@ class PathEnd:
 
 
 def follow_paths(
-    network: nn.Module,
+    learned: Stack,
+    known: Protection,
     tasks: Sequence[Task],
     row: Row,
     lambdas: Sequence[float],
@@ -55,47 +56,47 @@ def follow_paths(
     optimize: Optimize,
     max_grad_norm: float | None = None,
 ) -> list[PathEnd]:
-    """Let a network learn one task, and copies of it a second one, each with a lambda of its own.
+    """Let copies of a network that has learned one task learn a second one, each with a lambda of its own.
 
     Args:
-        network: as it is initialized; it is not changed.
-        tasks: two.
-        row: whose importance, and how the penalty acts.
+        learned: a stack of this one network; it is not changed.
+        known: what it has to remember.
+        tasks: the first one and the second one.
+        row: how the penalty acts; its importance is the known one's.
         lambdas: of the copies.
-        lessons: how each task is learned.
-        optimize: makes the optimizer of the second task; the first one's is Adam.
-        max_grad_norm: to which each network's gradient is clipped, the penalty's share in it or not, as coupled.
+        lessons: how the second task is learned.
+        optimize: makes the optimizer.
+        max_grad_norm: to which each network's gradient is clipped; the penalty's part in it is clipped with it.
     """
-    first, second = tasks
-    stack = Stack([network]).to(first.train.pixels.device)
-    learn_in_turn(stack, [first], Protection(None, [0.0]), lessons, [0])
-    stack = Stack([copy.deepcopy(stack.member(0)) for _ in lambdas])
-    protection = Protection(row, lambdas)
-    protection.remember(stack, last_pictures(first, lessons))
-    assert protection.consolidation is not None
+    stack, protection = Stack([learned.member(0) for _ in lambdas]), known.repeated(row, lambdas)
+    stack.to(tasks[1].train.pixels.device).train()
+    assert protection.consolidation is not None, "something is known"
     anchor, omega = _rows(protection.consolidation.anchor), _rows(protection.consolidation.importance)
     optimizer = optimize(list(stack.parameters()))
     alpha = optimizer.param_groups[0]["lr"]
     is_saturated = alpha * torch.tensor(lambdas).to(omega)[:, None] * omega > 1
-    farthest, shares = torch.zeros(len(lambdas)), []
-    stack.train()
+    farthest, shares, steps_counted = (torch.zeros(len(lambdas), dtype=torch.float64) for _ in range(3))
     with protection.while_learning(stack, optimizer) as steps:
-        for pixels, labels in batches_of(second, lessons, [0] * len(lambdas), 1):
+        for pixels, labels in batches_of(tasks[1], lessons, [0] * len(lambdas), 1):
             optimizer.zero_grad()
-            loss = cross_entropy(stack(pixels).flatten(0, 1), labels.flatten(), reduction="sum") / labels.shape[1]
-            loss.backward()
+            loss_of(stack, pixels, labels).backward()
             steps.before()
-            gradient = _rows({name: p.grad for name, p in stack.network.named_parameters() if p.grad is not None})
-            square = gradient.double().square()
-            shares.append((square * is_saturated).sum(1) / square.sum(1))
+            square = (
+                _rows({n: p.grad for n, p in stack.network.named_parameters() if p.grad is not None}).double() ** 2
+            )
+            share = ((square * is_saturated).sum(1) / square.sum(1)).cpu()
+            shares += share.nan_to_num(0.0)
+            steps_counted += share.isfinite()
             if max_grad_norm is not None:
-                _clip(stack, (max_grad_norm / square.sum(1).sqrt()).clamp(max=1.0))
+                _scale_gradients(stack, (max_grad_norm / square.sum(1).sqrt()).clamp(max=1.0))
             optimizer.step()
             steps.after()
-            moved = _rows(dict(stack.network.named_parameters())).detach().double() - anchor
-            farthest = torch.maximum(farthest, moved.square().mean(1).sqrt().nan_to_num(nan=torch.inf).cpu())
-    old, new = measured_accuracy(stack, first), measured_accuracy(stack, second)
-    columns = (farthest, is_saturated.double().mean(1), torch.stack(shares).mean(0), old, new)
+            distance = (
+                (_rows(dict(stack.network.named_parameters())).detach().double() - anchor).square().mean(1).sqrt()
+            )
+            farthest = torch.maximum(farthest, distance.nan_to_num(nan=math.inf, posinf=math.inf).cpu())
+    old, new = (measured_accuracy(stack, task) for task in tasks)
+    columns = (farthest, is_saturated.double().mean(1), shares / steps_counted.clamp(min=1), old, new)
     return [PathEnd(*values) for values in zip(lambdas, *(column.tolist() for column in columns), strict=True)]
 
 
@@ -104,7 +105,7 @@ def _rows(tensors: dict[str, Tensor]) -> Tensor:
     return torch.cat([tensor.flatten(1) for tensor in tensors.values()], dim=1)
 
 
-def _clip(stack: Stack, factors: Tensor) -> None:
+def _scale_gradients(stack: Stack, factors: Tensor) -> None:
     for parameter in stack.parameters():
         if parameter.grad is not None:
             parameter.grad.mul_(factors.to(parameter.grad).view(-1, *[1] * (parameter.dim() - 1)))

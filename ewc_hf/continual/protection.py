@@ -20,6 +20,7 @@ from ..penalty import CoupledPenalty, Diagonal
 from .images import Images
 from .rows import Form, Row
 from .stack import Stack
+from .tasks import Task
 
 _DAMPING = 0.1
 """The xi of Synaptic Intelligence, as in the paper."""
@@ -36,15 +37,17 @@ class Protection:
     Args:
         row: whose importance, and how the penalty acts; None for no penalty.
         lambdas: of each network.
+        num_examples: last pictures of a task's training set on which importance is estimated; None for all.
 
     Attributes:
         consolidation: what the networks have to remember of all tasks so far, of each its own; None before the first
             one was learned.
     """
 
-    def __init__(self, row: Row | None, lambdas: Sequence[float]) -> None:
+    def __init__(self, row: Row | None, lambdas: Sequence[float], num_examples: int | None = 5000) -> None:
         self.consolidation: Consolidation | None = None
         self._row, self._lambdas = row, torch.tensor(lambdas, dtype=torch.float64)
+        self._num_examples = num_examples
         self._accrued: dict[str, Tensor] = {}
 
     @contextmanager
@@ -74,20 +77,50 @@ class Protection:
         if path is not None:
             self._accrued = path.importance(_DAMPING)
 
-    def remember(self, stack: Stack, images: Images) -> None:
+    def remember(self, stack: Stack, task: Task) -> None:
         """Add what matters to the task just learned to what mattered before; the anchor is where the networks are.
 
         Args:
             stack: the networks.
-            images: what importance is estimated on, as the networks see them.
+            task: that they learned last.
+
+        Raises:
+            ValueError: a network has diverged.
         """
         if self._row is None:
             return
+        self._require_finite(stack)
         if self._row.method is Method.SYNAPTIC:
-            task = _consolidation(stack, self._accrued, self._row.method, self._row.method.unit, 0)
+            new = _consolidation(stack, self._accrued, self._row.method, self._row.method.unit, 0)
         else:
-            task = _estimated(stack, images, self._row.method)
-        self.consolidation = task if self.consolidation is None else self.consolidation.merge(task)
+            last = task.train.last(self._num_examples)
+            new = _estimated(stack, Images(task.seen(last.pixels), last.labels), self._row.method)
+        self.consolidation = new if self.consolidation is None else self.consolidation.merge(new)
+
+    def repeated(self, row: Row, lambdas: Sequence[float]) -> Protection:
+        """Return the protection of copies of the only network of a stack, by the same importance.
+
+        Args:
+            row: how the penalty acts.
+            lambdas: of each copy.
+        """
+        protection, known = Protection(row, lambdas, self._num_examples), self.consolidation
+        if known is not None:
+            importance, anchor = (
+                {name: tensor.repeat_interleave(len(lambdas), 0) for name, tensor in tensors.items()}
+                for tensors in (known.importance, known.anchor)
+            )
+            protection.consolidation = dataclasses.replace(known, importance=importance, anchor=anchor)
+        return protection
+
+    def _require_finite(self, stack: Stack) -> None:
+        finite = torch.stack([p.isfinite().flatten(1).all(1) for p in stack.network.parameters()]).all(0)
+        if not finite.all():
+            lambdas = [f"{number:g}" for number in self._lambdas[~finite.cpu()].tolist()]
+            raise ValueError(
+                f"expected finite weights after each task, got others at lambda {', '.join(lambdas)} of "
+                f"'{self._row.name if self._row else ''}'; leave these lambdas out"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..storage import markdown_table, replaced
-from ..study import Sweep, write_sweep
-from .grid import UNPROTECTED, ContinualRun, sweeps_of_runs
+from ..storage import markdown_table, write_files
+from ..study import Sweep, with_interval, write_sweep
 from .paper import Published
+from .runs import UNPROTECTED, ContinualRun, sweeps_of_runs
 
-_SCORE = "mean accuracy"
+_SCORE, _DECIMALS = "mean accuracy", 4
+_NOTE = """Accuracy: mean over all tasks after the last one ± half-width of its 95% t-interval over runs; the paper's
+over 20 runs. Agrees: the best mean lies within the paper's interval, widened by that of these runs. `decoupled`, which
+the paper does not have, stands beside the better of its two: better or worse where it is so beyond both intervals."""
 
 
 def write_grid_report(
@@ -26,43 +29,62 @@ def write_grid_report(
         runs: of the grid.
         folder: made where it is missing.
         title: of tables and picture.
-        published: the paper's rows by name.
+        published: the paper's rows by name; None where the protocol is another one.
         authors: their curves, for the picture.
 
     Returns:
         The tables, in Markdown.
     """
     sweeps = sweeps_of_runs(runs)
-    text = write_sweep(sweeps, folder, title, _SCORE, authors, decimals=4)
+    text = write_sweep(sweeps, folder, title, _SCORE, authors, _DECIMALS)
     if published:
         beside = f"# {title}: beside the paper\n\n{markdown_table(_beside(sweeps, published))}\n\n{_NOTE}\n"
-        with replaced(folder / "paper.md") as temporary:
-            temporary.write_text(beside, encoding="utf-8")
+        write_files(folder, {"paper.md": beside.encode()})
         text = f"{text}\n{beside}"
     return text
 
 
-_NOTE = """Accuracy: mean over all tasks after the last one ± half-width of its 95% t-interval over runs; the paper's
-over 20 runs. Agrees: the best mean lies within the paper's interval, widened by that of these runs."""
-
-
 def _beside(sweeps: Sequence[Sweep], published: Mapping[str, Published]) -> list[list[str]]:
-    table = [["method", "penalty", "best lambda", "accuracy", "paper's best lambda", "paper's accuracy", "agrees"]]
+    table = [
+        ["method", "penalty", "best lambda", "accuracy", "plateau", "paper's best lambda", "accuracy", "plateau", ""]
+    ]
     for sweep in sweeps:
-        best = sweep.best
-        row = [sweep.panel, sweep.title, f"{best.ewc_lambda:g}", _accuracy(best.mean, best.interval)]
-        paper = published.get(f"{sweep.panel}:{sweep.title}")
+        best, plateau = sweep.best, [point.ewc_lambda for point in sweep.plateau]
+        own = [f"{best.ewc_lambda:g}", with_interval(best.mean, best.interval, _DECIMALS), _range(*plateau)]
+        paper, verdict = _compared(sweep, published)
+        theirs = ["-", "-", "-"]
         if paper is not None:
-            agrees = abs(best.mean - paper.accuracy) <= paper.interval + (best.interval or 0.0)
-            row += [f"{paper.ewc_lambda:g}", _accuracy(paper.accuracy, paper.interval), "yes" if agrees else "no"]
-        else:
-            row += ["-", "-", "-"]
-        table.append(row)
+            accuracy = with_interval(paper.accuracy, paper.interval, _DECIMALS)
+            theirs = [f"{paper.ewc_lambda:g}", accuracy, _range(*paper.plateau)]
+        table.append([sweep.panel, sweep.title, *own, *theirs, verdict])
     without = next((sweep.points[0] for sweep in sweeps if sweep.points[0].ewc_lambda == 0), None)
     if without is not None:
-        table.append([UNPROTECTED, "-", "0", _accuracy(without.mean, without.interval), "-", "-", "-"])
+        own = ["0", with_interval(without.mean, without.interval, _DECIMALS), "-"]
+        paper, accuracy, verdict = published.get(UNPROTECTED), "-", "-"
+        if paper is not None:
+            accuracy = with_interval(paper.accuracy, paper.interval, _DECIMALS)
+            verdict = _agreement(without.mean, without.interval, paper)
+        table.append([UNPROTECTED, "-", *own, "0", accuracy, "-", verdict])
     return table
 
 
-def _accuracy(mean: float, interval: float | None) -> str:
-    return f"{mean:.4f}" + ("" if interval is None else f" ± {interval:.4f}")
+def _compared(sweep: Sweep, published: Mapping[str, Published]) -> tuple[Published | None, str]:
+    """Return the paper's row, and how a sweep's best compares with it."""
+    best = sweep.best
+    paper = published.get(f"{sweep.panel}:{sweep.title}")
+    if paper is not None:
+        return paper, _agreement(best.mean, best.interval, paper)
+    others = [row for name, row in published.items() if name.partition(":")[0] == sweep.panel]
+    if not others:
+        return None, "-"
+    paper = max(others, key=lambda row: row.accuracy)
+    difference, width = best.mean - paper.accuracy, paper.interval + (best.interval or 0.0)
+    return paper, "equal" if abs(difference) <= width else "better" if difference > 0 else "worse"
+
+
+def _agreement(mean: float, interval: float | None, paper: Published) -> str:
+    return "agrees" if abs(mean - paper.accuracy) <= paper.interval + (interval or 0.0) else "differs"
+
+
+def _range(*lambdas: float) -> str:
+    return f"{min(lambdas):g}" if min(lambdas) == max(lambdas) else f"{min(lambdas):g} to {max(lambdas):g}"

@@ -53,7 +53,7 @@ def parse_rows(specifications: Sequence[str]) -> dict[Row, tuple[float, ...]]:
     """Return rows and their lambdas, of `METHOD:FORM:LAMBDAS` such as `fisher:stabilized:52,85,110`.
 
     Raises:
-        ValueError: another form, an unknown method or form, a lambda that is not positive, or a row that comes twice.
+        ValueError: another form, an unknown method or form, a lambda that is not positive, or what comes twice.
     """
     rows: dict[Row, tuple[float, ...]] = {}
     for specification in specifications:
@@ -71,9 +71,10 @@ def _parse(specification: str) -> tuple[Row, tuple[float, ...]]:
         lambdas = tuple(float(number) for number in match[3].split(",")) if match else ()
     except ValueError:
         lambdas = ()
-    if not match or not lambdas or not all(0 < number < float("inf") for number in lambdas):
+    distinct = len(set(lambdas)) == len(lambdas) > 0
+    if not match or not distinct or not all(0 < number < float("inf") for number in lambdas):
         raise ValueError(
-            f"expected METHOD:FORM:LAMBDAS with a method of {methods}, a form of {forms} and lambdas > 0, such as "
+            f"expected METHOD:FORM:LAMBDAS with a method of {methods}, a form of {forms} and other lambdas > 0, as "
             f"'fisher:stabilized:52,85', got '{specification}'"
         )
     return Row(Method(match[1]), Form(match[2])), lambdas

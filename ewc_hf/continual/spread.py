@@ -34,7 +34,7 @@ class Spread:
         mean: of Omega.
         largest: Omega.
         zeros: the share of weights whose Omega is 0.
-        shares: of the weights in each bin of `log10(Omega / mean)`.
+        shares: of the weights in each bin of `log10(Omega / mean)`; the outer ones hold what is farther out.
     """
 
     kind: str
@@ -53,17 +53,18 @@ def spread_by_kind(importance: Mapping[str, Tensor]) -> list[Spread]:
     """
     kinds: dict[str, list[Tensor]] = {}
     for name, omega in importance.items():
-        kinds.setdefault(_kind(name), []).append(omega.flatten().double())
+        kinds.setdefault(_kind(name), []).append(omega.detach().flatten().double().cpu())
     return [_spread(kind, torch.cat(tensors)) for kind, tensors in kinds.items()]
 
 
 def _kind(name: str) -> str:
-    return next((kind for pattern, kind in _KINDS if re.search(pattern, name)), name)
+    return next((kind for pattern, kind in _KINDS if re.search(pattern, name)), name.removesuffix(".weight"))
 
 
 def _spread(kind: str, omega: Tensor) -> Spread:
     values, mean = omega.numpy(), float(omega.mean())
     positive = values[values > 0]
-    counts = np.histogram(np.log10(positive / mean), BINS)[0] if mean > 0 else np.zeros(len(BINS) - 1)
+    inside = np.clip(np.log10(positive / mean), BINS[0], BINS[-1]) if mean > 0 else positive
+    counts = np.histogram(inside, BINS)[0]
     shares: Iterable[float] = counts / len(values)
     return Spread(kind, len(values), mean, float(values.max()), float(np.mean(values == 0)), list(shares))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..storage import markdown_table, replaced, write_json
+from ..storage import json_bytes, markdown_table, write_files
+from ..study import calm, colour, png
 from .paths import PathEnd
 from .spread import BINS, Spread
 
-_COLOURS = {"plain": "#D55E00", "stabilized": "#0072B2", "decoupled": "#009E73"}
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _EXPLODED = 1e3
 """Where the picture draws distances that are larger or infinite."""
 Paths = Mapping[str, Mapping[str, Sequence[PathEnd]]]
@@ -35,22 +33,19 @@ def write_stabilization(folder: Path, spreads: Mapping[str, Sequence[Spread]], p
         The tables, in Markdown.
     """
     text = _text(spreads, paths)
+    ends = {
+        optimizer: {form: [asdict(end) for end in of_form] for form, of_form in forms.items()}
+        for optimizer, forms in paths.items()
+    }
+    record = {"spread": {of: [*map(asdict, kinds)] for of, kinds in spreads.items()}, "paths": ends}
     contents = {
         "spread.png": _draw_spreads(spreads),
         "paths.png": _draw_paths(paths),
         "norm.png": _draw_norms(paths),
         "stabilization.md": text.encode(),
+        "stabilization.json": json_bytes(record),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        with replaced(folder / name) as temporary:
-            temporary.write_bytes(content)
-    ends = {
-        optimizer: {form: [asdict(end) for end in of_form] for form, of_form in forms.items()}
-        for optimizer, forms in paths.items()
-    }
-    with replaced(folder / "stabilization.json") as temporary:
-        write_json(temporary, {"spread": {of: [*map(asdict, kinds)] for of, kinds in spreads.items()}, "paths": ends})
+    write_files(folder, contents)
     return text
 
 
@@ -71,7 +66,7 @@ def _text(spreads: Mapping[str, Sequence[Spread]], paths: Paths) -> str:
 
 {markdown_table(table)}
 
-The largest importance of a kind is many times its mean: the lambda that holds most weights is far too much for some.
+Where the largest importance is many times the mean, a lambda that holds most weights overshoots at some.
 
 {markdown_table(ends)}
 
@@ -85,16 +80,16 @@ def _draw_spreads(spreads: Mapping[str, Sequence[Spread]]) -> bytes:
     figure.suptitle("Importance of single weights over the mean of their layers", x=0.01, ha="left", weight="bold")
     for number, (network, kinds) in enumerate(spreads.items()):
         axes = figure.add_subplot(1, len(spreads), number + 1)
-        for colour, one in zip(_PALETTE, kinds, strict=False):
-            axes.stairs(np.multiply(100, one.shares), BINS, color=colour, lw=1.5, label=one.kind)
+        for position, one in enumerate(kinds):
+            axes.stairs(np.multiply(100, one.shares), BINS, color=colour(position), lw=1.5, label=one.kind)
             if one.mean > 0:
-                axes.axvline(np.log10(one.largest / one.mean), color=colour, lw=0.8, ls=":")
+                axes.axvline(np.log10(one.largest / one.mean), color=colour(position), lw=0.8, ls=":")
         axes.set_title(f"{network}; dotted: the largest", loc="left", size=10)
         axes.set_xlabel("importance / mean, powers of ten")
         axes.set_ylabel("weights (%)")
         axes.legend(frameon=False, fontsize=8)
-        _plain(axes)
-    return _png(figure)
+        calm(axes)
+    return png(figure)
 
 
 def _draw_paths(paths: Paths) -> bytes:
@@ -115,7 +110,7 @@ def _draw_paths(paths: Paths) -> bytes:
                 axes.set_xlabel("lambda")
             if column == 0:
                 axes.set_ylabel(label)
-    return _png(figure)
+    return png(figure)
 
 
 def _draw_norms(paths: Paths) -> bytes:
@@ -130,25 +125,13 @@ def _draw_norms(paths: Paths) -> bytes:
         axes.set_title(optimizer, loc="left", size=10)
         axes.set_xlabel("lambda")
         axes.set_ylabel("%")
-    return _png(figure)
+    return png(figure)
 
 
 def _draw_over_lambda(axes: Axes, forms: Mapping[str, Sequence[PathEnd]], value: Callable[[PathEnd], float]) -> None:
-    for form, ends in forms.items():
+    for position, (form, ends) in enumerate(forms.items()):
         x = [end.ewc_lambda for end in ends]
-        axes.plot(x, [value(end) for end in ends], c=_COLOURS[form], marker="o", ms=3.5, lw=1.6, label=form)
+        axes.plot(x, [value(end) for end in ends], c=colour(position), marker="o", ms=3.5, lw=1.6, label=form)
     axes.set_xscale("log")
     axes.legend(frameon=False, fontsize=8)
-    _plain(axes)
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(c="#e6e6e6", lw=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _png(figure: Figure) -> bytes:
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
+    calm(axes)

@@ -25,6 +25,7 @@ from .processes import (
     launched,
     num_processes,
     process_index,
+    require_one_process,
     require_same,
     united,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "process_index",
     "replicas_of",
     "require_engine",
+    "require_one_process",
     "require_same",
     "reset_peak_memory",
     "row_blocks",

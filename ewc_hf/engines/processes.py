@@ -21,6 +21,16 @@ def launched() -> PartialState:
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
+def require_one_process() -> None:
+    """Check that nobody launched several processes of what is for one.
+
+    Raises:
+        ValueError: several were launched.
+    """
+    if launched().num_processes > 1:
+        raise ValueError(f"expected one process, got {launched().num_processes}; launch with --num_processes 1")
+
+
 def num_processes() -> int:
     """Return how many processes work together."""
     return dist.get_world_size() if dist.is_initialized() else 1

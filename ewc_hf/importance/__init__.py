@@ -6,7 +6,7 @@ from .l2 import l2_to_start
 from .label_source import LabelSource
 from .mas import MASOutput
 from .methods import Method
-from .pruning import PruningScope, prunable_layers, prune_weights
+from .pruning import PruningScope, prunable_layers, prune_weights, require_sparsity, sparsity_of
 from .synaptic import SynapticIntelligence
 from .weight_path import WeightPath
 
@@ -22,4 +22,6 @@ __all__ = [
     "log_likelihood",
     "prunable_layers",
     "prune_weights",
+    "require_sparsity",
+    "sparsity_of",
 ]

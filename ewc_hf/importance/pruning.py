@@ -41,6 +41,22 @@ def prunable_layers(model: nn.Module) -> dict[str, Any]:
     }
 
 
+def sparsity_of(model: nn.Module) -> float:
+    """Return the share of the weights of `prunable_layers` that are zero."""
+    weights = [layer.weight for layer in prunable_layers(model).values()]
+    return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+
+
+def require_sparsity(sparsity: float) -> None:
+    """Check that a share of weights is one.
+
+    Raises:
+        ValueError: it is outside [0, 1].
+    """
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"expected a sparsity from 0 to 1, got {sparsity}; 0.8 sets 80% of the weights to zero")
+
+
 def prune_weights(
     model: nn.Module,
     sparsity: float,
@@ -59,8 +75,7 @@ def prune_weights(
         ValueError: sparsity outside [0, 1], no layer to prune, or no importance of a layer's weight's shape.
     """
     scope = PruningScope(scope)
-    if not 0 <= sparsity <= 1:
-        raise ValueError(f"expected a sparsity from 0 to 1, got {sparsity}; 0.8 sets 80% of the weights to zero")
+    require_sparsity(sparsity)
     layers = prunable_layers(model)
     if not layers:
         raise ValueError(f"expected linear or convolutional layers, got {type(model).__name__} with none")

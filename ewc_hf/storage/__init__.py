@@ -1,6 +1,6 @@
 """How do tensors lie on disk?"""
 
-from .files import read_json, replaced, write_json
+from .files import json_bytes, read_json, replaced, write_files, write_json
 from .fingerprint import digest, fingerprint, fingerprint_of
 from .hub import local_folder
 from .markdown import markdown_table
@@ -23,6 +23,7 @@ __all__ = [
     "fingerprint",
     "fingerprint_of",
     "index_path",
+    "json_bytes",
     "local_folder",
     "markdown_table",
     "open_checkpoint",
@@ -33,6 +34,7 @@ __all__ = [
     "replaced",
     "sha256",
     "verify_shards",
+    "write_files",
     "write_json",
     "write_shards",
 ]

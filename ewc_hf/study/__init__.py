@@ -1,22 +1,26 @@
 """What does protection cost and give, against what else users would do?"""
 
 from .degradation import Degradation, write_degradation
+from .drawing import calm, colour, png
 from .interpolation import interpolate
 from .interpolation_result import Interpolation
 from .line import WeightLine
 from .parsing import parse_settings
 from .protocol import Measurement, StudyData, keep_protocol, require_one_gpu
-from .pruned_checkpoint import PrunedCheckpoint, prune_checkpoint
-from .records import MissingRun, RunRecord, TextNames
+from .pruned_checkpoint import ESTIMATED, MAGNITUDE, PrunedCheckpoint, prune_checkpoint
+from .records import MissingRun, RunRecord, TextNames, mean_and_interval, with_interval
 from .report import markdown_report, read_report, write_report
 from .run import run_study
 from .search import lambda_space, mean_nll
 from .settings import Setting
-from .sweep import Sweep, SweptPoint, sweep_of, sweeps_of
+from .sweep import MEAN_NLL, Sweep, SweptPoint, sweep_of, sweeps_of
 from .sweep_report import sweep_table, write_sweep
 from .texts import StudyTexts, read_study_data
 
 __all__ = [
+    "ESTIMATED",
+    "MAGNITUDE",
+    "MEAN_NLL",
     "Degradation",
     "Interpolation",
     "Measurement",
@@ -30,12 +34,16 @@ __all__ = [
     "SweptPoint",
     "TextNames",
     "WeightLine",
+    "calm",
+    "colour",
     "interpolate",
     "keep_protocol",
     "lambda_space",
     "markdown_report",
+    "mean_and_interval",
     "mean_nll",
     "parse_settings",
+    "png",
     "prune_checkpoint",
     "read_report",
     "read_study_data",
@@ -44,6 +52,7 @@ __all__ = [
     "sweep_of",
     "sweep_table",
     "sweeps_of",
+    "with_interval",
     "write_degradation",
     "write_report",
     "write_sweep",

@@ -20,6 +20,7 @@ from .records import (
     group_by,
     mean_and_interval,
     pretrained_of,
+    with_interval,
 )
 
 _MIDDLE = len(INCREASES) // 2  # the increase that orders the curves
@@ -97,7 +98,9 @@ def _settings_table(shown: Sequence[RunRecord], records: Sequence[RunRecord], na
         row = [name, _method_title(runs[0]), _yes_or_no(runs[0].needs_old_text), str(len(runs))]
         for _, attribute, factor, decimals in columns:
             values = [*map(attrgetter(attribute), runs)]
-            row.append("-" if None in values else _cell(*mean_and_interval(np.multiply(values, factor)), decimals))
+            row.append(
+                "-" if None in values else with_interval(*mean_and_interval(np.multiply(values, factor)), decimals)
+            )
         row += [_times_plain(runs, plain, attribute) for attribute in ("seconds_a_step", "peak_memory_bytes")]
         interval = forgetting_interval(runs, pretrained)
         table.append([*row, "-" if interval is None else "{:.3f} to {:.3f}".format(*interval)])
@@ -112,7 +115,9 @@ def _crossings_table(records: Sequence[RunRecord]) -> list[list[str]]:
         row = [curve[0].curve, _yes_or_no(curve[0].needs_old_text)]
         for at in curve:
             half_width = None if at.interval is None else 100 * at.interval
-            row.append("-" if at.forgetting_removed is None else _cell(100 * at.forgetting_removed, half_width, 1))
+            row.append(
+                "-" if at.forgetting_removed is None else with_interval(100 * at.forgetting_removed, half_width, 1)
+            )
             row.append("-" if at.strength is None else f"{float(f'{at.strength:.3g}'):g}")
         table.append(row)
     return table
@@ -140,7 +145,3 @@ def _times_plain(runs: Sequence[RunRecord], plain: dict[int | None, RunRecord], 
 
 def _yes_or_no(answer: bool) -> str:
     return "yes" if answer else "no"
-
-
-def _cell(mean: float, half_width: float | None, decimals: int) -> str:
-    return f"{mean:.{decimals}f}" + ("" if half_width is None else f" ± {half_width:.{decimals}f}")

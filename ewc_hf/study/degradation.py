@@ -6,17 +6,15 @@ As figure 5 of Kutalev & Lapina 2021 (arXiv 2109.10021).
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..storage import markdown_table, replaced, write_json
-from .records import mean_and_interval
-
-_PALETTE = ("#000000", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00")
+from ..storage import json_bytes, markdown_table, write_files
+from .drawing import calm, colour, png
+from .records import mean_and_interval, with_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +32,15 @@ class Degradation:
     scores: Sequence[Sequence[float]]
 
     def at(self, sparsity: float) -> tuple[float, float | None]:
-        """Return the mean score at the nearest sparsity, and the half-width of its 95% t-interval."""
-        nearest = int(np.argmin(np.abs(np.subtract(self.sparsities, sparsity))))
-        return mean_and_interval([run[nearest] for run in self.scores])
+        """Return the mean score at a sparsity, and the half-width of its 95% t-interval.
+
+        Raises:
+            ValueError: nothing was measured there.
+        """
+        for position, measured in enumerate(self.sparsities):
+            if abs(measured - sparsity) < 1e-9:
+                return mean_and_interval([run[position] for run in self.scores])
+        raise ValueError(f"expected one of the shares {list(self.sparsities)}, got {sparsity}")
 
 
 def write_degradation(
@@ -49,7 +53,7 @@ def write_degradation(
         folder: made where it is missing.
         title: of table and picture.
         score: what is scored, with its unit.
-        shown: the sparsities that the table has.
+        shown: the sparsities that the table has, of those that were measured.
         decimals: of the scores in the table.
 
     Returns:
@@ -57,18 +61,13 @@ def write_degradation(
     """
     table = [["criterion", "runs", *(f"{sparsity:.0%} pruned" for sparsity in shown)]]
     for curve in curves:
-        cells = []
-        for mean, interval in map(curve.at, shown):
-            cells.append(f"{mean:.{decimals}f}" + ("" if interval is None else f" ± {interval:.{decimals}f}"))
+        cells = [with_interval(*curve.at(sparsity), decimals) for sparsity in shown]
         table.append([curve.criterion, str(len(curve.scores)), *cells])
     note = f"The table has the {score}: mean ± half-width of its 95% t-interval over runs."
     text = f"# {title}\n\n{markdown_table(table)}\n\n{note}\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in {"pruning.md": text.encode(), "pruning.png": _draw(curves, title, score)}.items():
-        with replaced(folder / name) as temporary:
-            temporary.write_bytes(content)
-    with replaced(folder / "pruning.json") as temporary:
-        write_json(temporary, {"score": score, "curves": [dataclasses.asdict(curve) for curve in curves]})
+    record = {"score": score, "curves": [dataclasses.asdict(curve) for curve in curves]}
+    picture = _draw(curves, title, score)
+    write_files(folder, {"pruning.md": text.encode(), "pruning.png": picture, "pruning.json": json_bytes(record)})
     return text
 
 
@@ -76,21 +75,13 @@ def _draw(curves: Sequence[Degradation], title: str, score: str) -> bytes:
     figure = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for number, curve in enumerate(curves):
-        colour, x = _PALETTE[number % len(_PALETTE)], np.multiply(100, curve.sparsities)
         means, intervals = zip(*map(curve.at, curve.sparsities), strict=True)
-        half = np.array([interval or 0.0 for interval in intervals])
-        axes.plot(x, means, c=colour, lw=1.8, label=curve.criterion)
-        axes.fill_between(x, means - half, means + half, color=colour, alpha=0.15, lw=0)
-    everything = np.concatenate([np.ravel(curve.scores) for curve in curves])
-    if everything.min() > 0 and everything.max() / everything.min() > 20:
-        axes.set_yscale("log")
+        half, x = np.array([interval or 0.0 for interval in intervals]), np.multiply(100, curve.sparsities)
+        axes.plot(x, means, c=colour(number), lw=1.8, label=curve.criterion)
+        axes.fill_between(x, means - half, means + half, color=colour(number), alpha=0.15, lw=0)
     axes.set_xlabel("pruned weights (%)")
     axes.set_ylabel(score)
     axes.set_title(title, loc="left", weight="bold")
-    axes.grid(c="#e6e6e6", lw=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
+    calm(axes)
+    return png(figure)

@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
-from ..engines import launched
+from ..engines import launched, require_one_process
 from .budget import Budget, farthest_within, parse_budget
 from .checkpoints import load_model
 from .interpolation_card import model_card
@@ -91,8 +91,7 @@ def interpolate(
     number = (_POINTS if budget is None else 2) if points is None else points
     if number < 2:
         raise ValueError(f"expected points >= 2, the two ends among them, got {points}")
-    if launched().num_processes > 1:
-        raise ValueError(f"expected one process, got {launched().num_processes}; launch with --num_processes 1")
+    require_one_process()
     output = Path(output_dir).resolve()
     require_room(output, for_a_model=budget is not None)
     texts = LineTexts(

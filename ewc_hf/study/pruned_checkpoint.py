@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -14,28 +15,39 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..consolidation import Consolidation
-from ..engines import launched, place
+from ..engines import place, require_one_process
 from ..evaluation import PerplexityResult, evaluate_perplexity
-from ..importance import PruningScope, estimate_importance, prune_weights
+from ..importance import PruningScope, estimate_importance, prune_weights, require_sparsity, sparsity_of
 from ..storage import write_json
 from .output_folder import publish, require_room
 from .pruning_card import pruning_card
 
 MAGNITUDE = "magnitude"
-_ESTIMATED = ("signal", "fisher", "mas")
+ESTIMATED = ("signal", "fisher", "mas")
+"""Criteria that text is read for."""
 
 
 @dataclass(frozen=True)
 class PrunedCheckpoint:
-    """What pruning a checkpoint cost.
+    """How a checkpoint was pruned, and what that cost.
 
     Attributes:
+        model: the checkpoint.
+        criterion: by which the weights were chosen.
+        scope: among which.
         sparsity: the share of the weights of linear layers that are zero.
+        num_examples: blocks of text that the criterion was estimated on; None where it was not.
+        seed: of their sample.
         before: perplexity of the model as it was; None where no text was held out.
         after: of the pruned one.
     """
 
+    model: str
+    criterion: str
+    scope: PruningScope
     sparsity: float
+    num_examples: int | None
+    seed: int
     before: PerplexityResult | None
     after: PerplexityResult | None
 
@@ -59,8 +71,8 @@ def prune_checkpoint(
         output_dir: may not hold a model already.
         sparsity: the share of the weights of linear layers that become zero, from 0 to 1.
         criterion: "magnitude"; "signal", "fisher" or "mas", estimated on `examples`; or the folder or Hub id of a
-            stored consolidation, such as one of Synaptic Intelligence.
-        examples: blocks of text like the pretraining text, for the criterion.
+            stored consolidation of this model, such as one of Synaptic Intelligence.
+        examples: blocks of text like the pretraining text, for a criterion that is estimated.
         held_out: documents on which perplexity is measured before and after; none to leave that out.
         scope: "network" or "layer": among which weights the least important ones are taken.
         num_examples: blocks that the criterion is estimated on.
@@ -68,47 +80,56 @@ def prune_checkpoint(
         command: how the model card says that the model was made; by default this call.
 
     Raises:
-        ValueError: an output folder that holds a model, more than one process, a criterion without examples; and as
-            `prune_weights` and `evaluate_perplexity`. Then nothing is written.
+        ValueError: an output folder that holds a model, more than one process, a criterion without examples or
+            examples without use, a consolidation of other weights; and as `prune_weights` and `evaluate_perplexity`.
+            Then nothing is written.
     """
-    if launched().num_processes > 1:
-        raise ValueError(f"expected one process, got {launched().num_processes}; launch with --num_processes 1")
-    if not 0 <= sparsity <= 1:
-        raise ValueError(f"expected a sparsity from 0 to 1, got {sparsity}; 0.8 sets 80% of the weights to zero")
-    if criterion in _ESTIMATED and examples is None:
+    require_one_process()
+    require_sparsity(sparsity)
+    scope, is_estimated = PruningScope(scope), criterion in ESTIMATED
+    if is_estimated != (examples is not None):
+        got, cure = ("none", "name some") if is_estimated else ("some", "leave it out")
         raise ValueError(
-            f"expected text for the criterion '{criterion}', got none; name text like the pretraining text"
+            f"expected text for the criteria {', '.join(ESTIMATED)} and no other, got {got} for '{criterion}'; {cure}"
         )
     output = Path(output_dir).resolve()
     require_room(output, for_a_model=True)
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    whole = place(AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32))
-    importance = _importance(whole, criterion, examples, num_examples, seed)
-    before = evaluate_perplexity(whole, tokenizer, held_out) if held_out else None
-    prune_weights(whole, sparsity, importance, scope)
-    after = evaluate_perplexity(whole, tokenizer, held_out) if held_out else None
-    result = PrunedCheckpoint(sparsity, before, after)
-    measured = [] if before is None or after is None else [before, after]
+    stored = None if is_estimated or criterion == MAGNITUDE else Consolidation.from_pretrained(criterion)
+    tokenizer, pruned = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
+    dtypes = {name: parameter.dtype for name, parameter in pruned.named_parameters()}
+    pruned = place(pruned.float())
+    importance = None if stored is None else _of_this_model(stored, pruned)
+    if is_estimated:
+        importance = estimate_importance(pruned, examples, criterion, num_examples=num_examples, seed=seed).importance
+    before = evaluate_perplexity(pruned, tokenizer, held_out) if held_out else None
+    prune_weights(pruned, sparsity, importance, scope)
+    after = evaluate_perplexity(pruned, tokenizer, held_out) if held_out else None
+    examples_read = num_examples if is_estimated else None
+    result = PrunedCheckpoint(str(model), criterion, scope, sparsity_of(pruned), examples_read, seed, before, after)
+    for name, parameter in pruned.named_parameters():
+        parameter.data = parameter.data.to(dtypes[name])
     how = command or f'prune_checkpoint("{model}", ..., {sparsity}, "{criterion}")'
-    among = "the network" if PruningScope(scope) is PruningScope.NETWORK else "each layer"
-    card = pruning_card(output.name, str(model), criterion, among, sparsity, measured, how)
-    _write(whole, tokenizer, card, result, output)
+    _write(pruned, tokenizer, result, pruning_card(output.name, result, how), output)
     return result
 
 
-def _importance(
-    model: PreTrainedModel, criterion: str, examples: Dataset | None, num_examples: int, seed: int
-) -> Mapping[str, Tensor] | None:
-    if criterion == MAGNITUDE:
-        return None
-    if criterion in _ESTIMATED:
-        return estimate_importance(model, examples, criterion, num_examples=num_examples, seed=seed).importance
-    return Consolidation.from_pretrained(criterion).importance
+def _of_this_model(consolidation: Consolidation, model: PreTrainedModel) -> Mapping[str, Tensor]:
+    """Return the importance.
+
+    Raises:
+        ValueError: it is that of other weights.
+    """
+    weights = dict(model.named_parameters())
+    for name, anchor in consolidation.anchor.items():
+        weight = weights.get(name)
+        if weight is not None and not torch.equal(weight.detach().cpu(), anchor.to(weight.dtype).cpu()):
+            raise ValueError(
+                f"expected an importance of this model's weights, got one of another '{name}'; estimate it on these"
+            )
+    return consolidation.importance
 
 
-def _write(
-    model: PreTrainedModel, tokenizer: AutoTokenizer, card: str, result: PrunedCheckpoint, output: Path
-) -> None:
+def _write(model: PreTrainedModel, tokenizer: Any, result: PrunedCheckpoint, card: str, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
         folder = Path(temporary)

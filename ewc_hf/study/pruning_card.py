@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..evaluation import PerplexityResult
+from ..importance import PruningScope
 from ..storage import markdown_table
 
+if TYPE_CHECKING:
+    from .pruned_checkpoint import PrunedCheckpoint
 
-def pruning_card(
-    name: str, model: str, criterion: str, scope: str, sparsity: float, results: list[PerplexityResult], command: str
-) -> str:
+
+def pruning_card(name: str, pruned: PrunedCheckpoint, command: str) -> str:
     """Return the content of README.md for a pruned model.
 
     Args:
-        name: the pruned model's.
-        model: the model that was pruned, a folder or a Hub id.
-        criterion: by which the weights were chosen.
-        scope: among which: "the network", or "each layer".
-        sparsity: the share of the weights of linear and convolutional layers that are zero.
-        results: perplexity before and after; may be empty.
+        name: the model's.
+        pruned: how it was pruned, and what that cost.
         command: how it was made.
     """
-    parent = "" if Path(model).exists() else f"base_model: {model}\n"
-    measured = ""
-    if results:
-        rows = [["", "NLL (nats per token)", "95% interval over documents", "perplexity per token"]]
-        for when, result in zip(("before", "after"), results, strict=True):
-            interval = "-" if result.nll_interval is None else "{:.4f} to {:.4f}".format(*result.nll_interval)
-            rows.append([when, f"{result.nll:.4f}", interval, f"{result.perplexity:.2f}"])
-        measured = f"\n{markdown_table(rows)}\n"
+    parent = "" if Path(pruned.model).exists() else f"base_model: {pruned.model}\n"
+    among = "the network" if pruned.scope is PruningScope.NETWORK else "each layer"
+    by = f"importance in `{pruned.criterion}`" if Path(pruned.criterion).is_dir() else pruned.criterion
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -40,13 +33,22 @@ pipeline_tag: text-generation
 
 # {name}
 
-`{model}` with **{sparsity:.1%}** of the weights of its linear layers set to zero, those of the least {criterion}
-among the weights of {scope}. Embeddings, norms and biases are whole. It loads and runs as any other model: zeros save
-neither time nor memory unless something makes use of them.
-{measured}
+`{pruned.model}` with **{pruned.sparsity:.1%}** of the weights of its linear layers set to zero, those of the least
+{by} of {among}. Embeddings, norms and biases are whole. It loads and runs as any other model: zeros save neither time
+nor memory unless something makes use of them.
+{_measured(pruned)}
 Made by
 
 ```
 {command}
 ```
 """
+
+
+def _measured(pruned: PrunedCheckpoint) -> str:
+    rows = [["", "NLL (nats per token)", "95% interval over documents", "perplexity per token"]]
+    for when, result in (("before", pruned.before), ("after", pruned.after)):
+        if result is not None:
+            interval = "-" if result.nll_interval is None else "{:.4f} to {:.4f}".format(*result.nll_interval)
+            rows.append([when, f"{result.nll:.4f}", interval, f"{result.perplexity:.2f}"])
+    return f"\n{markdown_table(rows)}\n" if len(rows) > 1 else ""

@@ -82,6 +82,11 @@ def mean_and_interval(values: Sequence[float] | np.ndarray) -> tuple[float, floa
     return float(np.mean(values)), half_width
 
 
+def with_interval(mean: float, half_width: float | None, decimals: int) -> str:
+    """A mean and its interval as tables show them."""
+    return f"{mean:.{decimals}f}" + ("" if half_width is None else f" ± {half_width:.{decimals}f}")
+
+
 def with_forgetting(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Copies of the records with what tells of forgetting filled in; filling twice changes nothing.
 

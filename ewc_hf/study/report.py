@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..storage import markdown_table, replaced
+from ..storage import markdown_table, write_files
 from .contents import listed, sections, share
 from .curves import INCREASES, removed_at
 from .page import html_report
@@ -81,10 +81,7 @@ def write_report(
         "report.png": pictures[0],
         "report.html": html_report(records, names, title, missing, pictures).encode(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in {**contents, **dict(zip(["report_more.png"], pictures[1:], strict=False))}.items():
-        with replaced(folder / name) as temporary:
-            temporary.write_bytes(content)
+    write_files(folder, {**contents, **dict(zip(["report_more.png"], pictures[1:], strict=False))})
     if len(pictures) == 1:
         (folder / "report_more.png").unlink(missing_ok=True)
     return folder / "report.json", folder / "report.md", folder / "report.png", folder / "report.html"

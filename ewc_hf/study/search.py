@@ -8,7 +8,6 @@ best = trainer.hyperparameter_search(lambda_space(), mean_nll, n_trials=20, dire
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -42,10 +41,11 @@ def mean_nll(metrics: Mapping[str, float]) -> float:
     Raises:
         ValueError: no NLL of a retention text among them.
     """
-    losses = [value for key, value in metrics.items() if re.fullmatch(r"eval_(\w+_)?loss", key)]
-    if len(losses) < 2:
+    losses = {key: value for key, value in metrics.items() if key.startswith("eval_") and key.endswith("_loss")}
+    of_retention_texts = [key for key in losses if f"{key.removesuffix('loss')}bits_per_byte" in metrics]
+    if not of_retention_texts or len(losses) == len(of_retention_texts):
         raise ValueError(
             f"expected the NLLs of the task and of a retention text, got {sorted(metrics)}; give the trainer an "
             "eval_dataset and `retention_texts`, or else the weakest penalty always wins"
         )
-    return float(np.mean(losses))
+    return float(np.mean([*losses.values()]))

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from .curves import curves_of
 from .records import PLAIN, RunRecord, mean_and_interval
 
+MEAN_NLL = "mean of the NLLs (nats per token)"
+"""The score of a study's runs: of the NLLs on the task and on the retention text."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SweptPoint:
@@ -83,10 +86,13 @@ def sweeps_of(records: Iterable[RunRecord]) -> list[Sweep]:
     """Return a study's curves over lambda, scored by the mean of its two NLLs, in nats per token: lower is better.
 
     Plain fine-tuning is lambda 0 of each. Curves over other strengths than lambda are left out.
+
+    Args:
+        records: of the runs.
     """
     records = [run for run in records if run.fraction == 1]
     curves = {
-        title: [run for run in runs if run.overrides.get("ewc_lambda") == run.curves[title]]
+        title: [run for run in runs if "ewc_lambda" in run.overrides and "rehearsal_weight" not in run.overrides]
         for title, runs in curves_of(records).items()
     }
     plain = [_mean_nll(run) for run in records if run.name == PLAIN]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from operator import attrgetter
@@ -10,13 +9,11 @@ from operator import attrgetter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .drawing import GREY, calm, colour, png
 from .records import group_by
 from .sweep import Sweep
 
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Of Okabe and Ito, colour-blind safe."""
 _COLUMNS = 2
-_GREY = "#666666"
 
 
 def draw_sweeps(sweeps: Sequence[Sweep], title: str, score: str, references: Sequence[Sweep] = ()) -> bytes:
@@ -37,43 +34,43 @@ def draw_sweeps(sweeps: Sequence[Sweep], title: str, score: str, references: Seq
     pale = "; pale: others' runs" if references else ""
     figure.suptitle(f"{title}\n", x=0.01, ha="left", weight="bold")
     legend = f"star: best; filled: within its 95% t-interval; dashed: lambda 0{pale}"
-    figure.text(0.01, 1 - 0.33 / figure.get_figheight(), legend, va="top", size=9, c=_GREY)
+    figure.text(0.01, 1 - 0.33 / figure.get_figheight(), legend, va="top", size=9, c=GREY)
     for number, (panel, curves) in enumerate(panels.items()):
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.set_title(panel, loc="left", size=10)
         axes.set_ylabel(score)
         axes.set_xlabel("lambda")
         axes.set_xscale("log")
-        for colour, curve in zip(_PALETTE, curves, strict=False):
+        for position, curve in enumerate(curves):
             for other in references:
                 if (other.panel, other.title) == (panel, curve.title):
-                    _draw_pale(axes, other, colour)
-            _draw(axes, curve, colour)
-        axes.grid(c="#e6e6e6", lw=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+                    _draw_pale(axes, other, colour(position))
+            _draw(axes, curve, colour(position))
+        calm(axes)
         axes.legend(frameon=False, fontsize=8)
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
+    return png(figure)
 
 
-def _draw(axes: Axes, sweep: Sweep, colour: str) -> None:
+def _draw(axes: Axes, sweep: Sweep, c: str) -> None:
+    plateau, best = sweep.plateau, sweep.best
     without = [point.mean for point in sweep.points if point.ewc_lambda == 0]
     if without:
-        axes.axhline(without[0], c=_GREY, ls=(0, (6, 4)), lw=1)
-    points, plateau, best = [point for point in sweep.points if point.ewc_lambda > 0], sweep.plateau, sweep.best
+        axes.axhline(
+            without[0], c=GREY, ls=(0, (6, 4)), lw=1, label="lambda 0: best" if best.ewc_lambda == 0 else None
+        )
+    points = [point for point in sweep.points if point.ewc_lambda > 0]
     x, y = [point.ewc_lambda for point in points], [point.mean for point in points]
     intervals = [point.interval or 0.0 for point in points]
-    axes.errorbar(x, y, intervals, c=colour, lw=1.6, elinewidth=0.8, label=sweep.title)
+    axes.errorbar(x, y, intervals, c=c, lw=1.6, elinewidth=0.8, label=sweep.title)
     for point in points:
-        marker = {"marker": "*", "ms": 13} if point is best else {"marker": "o", "ms": 5}
-        axes.plot(point.ewc_lambda, point.mean, mec=colour, mfc=colour if point in plateau else "white", **marker)
+        inside = c if point in plateau else "white"
+        marker, size = ("*", 13) if point is best else ("o", 5)
+        axes.plot(point.ewc_lambda, point.mean, marker=marker, ms=size, mec=c, mfc=inside)
 
 
-def _draw_pale(axes: Axes, sweep: Sweep, colour: str) -> None:
+def _draw_pale(axes: Axes, sweep: Sweep, c: str) -> None:
     points = [point for point in sweep.points if point.ewc_lambda > 0]
     x = [point.ewc_lambda for point in points]
     low, high = ([point.mean + sign * (point.interval or 0.0) for point in points] for sign in (-1, 1))
-    axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
-    axes.plot(x, [point.mean for point in points], c=colour, alpha=0.4, lw=1)
+    axes.fill_between(x, low, high, color=c, alpha=0.15, lw=0)
+    axes.plot(x, [point.mean for point in points], c=c, alpha=0.4, lw=1)

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..storage import markdown_table, replaced, write_json
+from ..storage import json_bytes, markdown_table, write_files
+from .records import with_interval
 from .sweep import Sweep
 from .sweep_picture import draw_sweeps
 
@@ -15,14 +16,11 @@ def sweep_table(sweeps: Sequence[Sweep], score: str, decimals: int) -> list[list
     """Return the best lambda and the plateau of each curve, the first row the head."""
     table = [["method", "penalty", "runs a lambda", "best lambda", score, "plateau of lambda"]]
     for sweep in sweeps:
-        best, plateau = sweep.best, [point.ewc_lambda for point in sweep.plateau]
-        interval = "" if best.interval is None else f" ± {best.interval:.{decimals}f}"
-        width = f"{plateau[0]:g} to {plateau[-1]:g}" if len(plateau) > 1 else f"{plateau[0]:g}"
+        best, plateau = sweep.best, ", ".join(f"{point.ewc_lambda:g}" for point in sweep.plateau)
         runs = sorted({point.num_runs for point in sweep.points})
         counted = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
-        table.append(
-            [sweep.panel, sweep.title, counted, f"{best.ewc_lambda:g}", f"{best.mean:.{decimals}f}{interval}", width]
-        )
+        there = with_interval(best.mean, best.interval, decimals)
+        table.append([sweep.panel, sweep.title, counted, f"{best.ewc_lambda:g}", there, plateau])
     return table
 
 
@@ -47,11 +45,10 @@ def write_sweep(
         "of the best."
     )
     text = f"# {title}\n\n{markdown_table(sweep_table(sweeps, score, decimals))}\n\n{note}\n"
-    contents = {"sweep.md": text.encode(), "sweep.png": draw_sweeps(sweeps, title, score, references)}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        with replaced(folder / name) as temporary:
-            temporary.write_bytes(content)
-    with replaced(folder / "sweep.json") as temporary:
-        write_json(temporary, {"score": score, "sweeps": [dataclasses.asdict(sweep) for sweep in sweeps]})
+    contents = {
+        "sweep.md": text.encode(),
+        "sweep.png": draw_sweeps(sweeps, title, score, references),
+        "sweep.json": json_bytes({"score": score, "sweeps": [dataclasses.asdict(sweep) for sweep in sweeps]}),
+    }
+    write_files(folder, contents)
     return text

@@ -6,7 +6,8 @@ from torch.nn.functional import cross_entropy
 
 from ewc_hf.continual import Images, Lessons, Perceptron, permuted_tasks
 
-LESSONS = Lessons(epochs=2, batch_size=10, learning_rate=1e-2, importance_examples=12)
+LESSONS = Lessons(epochs=2, batch_size=10, learning_rate=1e-2)
+NUM_EXAMPLES = 12
 DAMPING = 0.1
 SIZES = (16, 8, 6, 3)
 
@@ -57,7 +58,7 @@ def learned(network, tasks, lessons, seed, method=None, form="plain", ewc_lambda
         if method == "synaptic":
             new = {name: (f / ((anchor[name] - start[name]) ** 2 + DAMPING)).clamp(min=0) for name, f in fall.items()}
         else:
-            new = _importance(network, task, lessons, method)
+            new = _importance(network, task, method)
         importance = {name: importance.get(name, 0) + omega for name, omega in new.items()}
     return accuracy
 
@@ -73,9 +74,9 @@ def _pull(parameters, importance, anchor, ewc_lambda, optimizer):
             p += pull / (1 + pull) * (anchor[name] - p)
 
 
-def _importance(network, task, lessons, method):
-    pixels = task.seen(task.train.pixels[-lessons.importance_examples :])
-    labels = task.train.labels[-lessons.importance_examples :]
+def _importance(network, task, method):
+    pixels = task.seen(task.train.pixels[-NUM_EXAMPLES:])
+    labels = task.train.labels[-NUM_EXAMPLES:]
     examples = [{"images": image, "label": int(label)} for image, label in zip(pixels, labels, strict=True)]
 
     def logits_of(twin, example):

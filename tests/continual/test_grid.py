@@ -2,12 +2,15 @@
 
 import json
 import math
+from functools import partial
 
 import pytest
-from one_after_another import LESSONS, SIZES, perceptron, small_tasks
+from one_after_another import LESSONS, NUM_EXAMPLES, SIZES, perceptron, small_tasks
 
 from ewc_hf.continual import (
+    ContinualRun,
     Grid,
+    GridOptions,
     Lessons,
     Perceptron,
     Protection,
@@ -26,7 +29,12 @@ ROWS = parse_rows(["fisher:stabilized:1,30", "mas:plain:2"])
 
 
 def grid(folder, lessons=LESSONS, stack_size=3, seeds=(0, 1)):
-    return Grid(folder, points_of(ROWS, seeds), small_tasks(), lambda: Perceptron(SIZES).double(), lessons, stack_size)
+    build = partial(network, SIZES)
+    return Grid(folder, points_of(ROWS, seeds), small_tasks(), build, lessons, NUM_EXAMPLES, stack_size)
+
+
+def network(sizes):
+    return Perceptron(sizes).double()
 
 
 def without_times(runs):
@@ -40,7 +48,9 @@ def test_runs(tmp_path):
         (*row, seed) for row in expected for seed in (0, 1)
     ]
     (row,) = parse_rows(["fisher:stabilized:30"])
-    accuracy = learn_in_turn(Stack([perceptron(1)]), small_tasks(), Protection(row, [30.0]), LESSONS, [1])
+    accuracy = learn_in_turn(
+        Stack([perceptron(1)]), small_tasks(), Protection(row, [30.0], NUM_EXAMPLES), LESSONS, [1]
+    )
     (run,) = (run for run in runs if (run.row, run.ewc_lambda, run.seed) == ("fisher:stabilized", 30.0, 1))
     known = [[a for a in after if not math.isnan(a)] for after in accuracy[0].tolist()]
     assert run.accuracy == known
@@ -75,7 +85,7 @@ def test_stack_size_changes_nothing(tmp_path):
 
 def test_another_protocol(tmp_path):
     grid(tmp_path).run()
-    other = Lessons(epochs=1, batch_size=10, learning_rate=1e-2, importance_examples=12)
+    other = Lessons(epochs=1, batch_size=10, learning_rate=1e-2)
     with pytest.raises(ValueError, match="another lessons; choose another output_dir"):
         grid(tmp_path, other).run()
 
@@ -90,10 +100,10 @@ def test_sweeps_and_report(tmp_path):
     best = fisher.best
     near = {"fisher:stabilized": Published(85, best.mean + 0.5 * best.interval + 0.01, 0.01, (72, 110))}
     text = write_grid_report(runs, tmp_path, "Small", near)
-    assert "| yes" in text and f"{best.mean:.4f} ± {best.interval:.4f}" in text
+    assert "| agrees" in text and f"{best.mean:.4f} ± {best.interval:.4f}" in text
     assert (tmp_path / "paper.md").read_text() in text
     far = {"fisher:stabilized": Published(85, best.mean + best.interval + 0.02, 0.01, (72, 110))}
-    assert "| no" in write_grid_report(runs, tmp_path, "Small", far)
+    assert "| differs" in write_grid_report(runs, tmp_path, "Small", far)
     assert "paper" not in write_grid_report(runs, tmp_path / "alone", "Small")
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
 
@@ -113,3 +123,36 @@ def test_authors_curves(tmp_path):
         ValueError, match=r"expected the authors' curves in .* got a file without 'curves'; leave it out"
     ):
         read_authors_curves(str(path), "fc")
+
+
+@pytest.mark.parametrize(("accuracy", "verdict"), [(0.0, "better"), (1.0, "worse")])
+def test_decoupled_beside_the_better_of_the_paper_s(tmp_path, accuracy, verdict):
+    (row,), seeds = parse_rows(["fisher:decoupled:3"]), [0, 1, 2]
+    runs = [ContinualRun("fisher:decoupled", 3.0, seed, [[0.5 + seed / 1e3]], 1.0) for seed in seeds]
+    published = {
+        "fisher:plain": Published(82, -1.0, 0.01, (1, 2)),
+        "fisher:stabilized": Published(85, accuracy, 0.01, (1, 2)),
+        "mas:plain": Published(9, 0.5, 0.01, (1, 2)),
+    }
+    last = write_grid_report(runs, tmp_path, "Small", published).split("| decoupled")[-1].splitlines()[0]
+    assert verdict in last and f"| {accuracy:.4f} ± 0.0100 |" in last and row.name == "fisher:decoupled"
+    equal = {"fisher:plain": Published(82, 0.502, 0.01, (1, 2))}
+    assert "| equal" in write_grid_report(runs, tmp_path, "Small", equal)
+
+
+@pytest.mark.parametrize(("rows", "seeds"), [({}, [0]), (ROWS, []), (ROWS, [1, 0, 1])])
+def test_no_grid(rows, seeds):
+    with pytest.raises(ValueError, match="expected rows, and seeds that come once each"):
+        points_of(rows, seeds)
+
+
+@pytest.mark.parametrize("options", [{"stack_size": 0}, {"importance_examples": 0}])
+def test_options(options):
+    with pytest.raises(ValueError, match="expected stack_size and importance_examples >= 1"):
+        GridOptions(**options)
+
+
+def test_no_authors_curve_of_the_network(tmp_path):
+    (tmp_path / "curves.json").write_text(json.dumps({"curves": {"fc_mas": {"points": []}}}))
+    with pytest.raises(ValueError, match="curves of conv_fisher"):
+        read_authors_curves(str(tmp_path / "curves.json"), "conv")

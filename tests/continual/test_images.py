@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ewc_hf.continual import digits, read_images
+from ewc_hf.continual import digits, num_classes, read_images, read_train_and_test
 
 PIXELS = (np.arange(5 * 4 * 3) * 4).astype(np.uint8).reshape(5, 4, 3)
 LABELS = np.array([3, 1, 4, 1, 5], dtype=np.uint8)
@@ -97,6 +97,16 @@ def no_zip(folder):
     return folder / "pictures.npz"
 
 
+def in_unit(folder):
+    np.savez(folder / "pictures.npz", images=PIXELS.astype(np.float32) / 255, labels=LABELS)
+    return folder / "pictures.npz"
+
+
+def negative_labels(folder):
+    np.savez(folder / "pictures.npz", images=PIXELS, labels=LABELS.astype(np.int64) - 2)
+    return folder / "pictures.npz"
+
+
 @pytest.mark.parametrize(
     ("write", "got"),
     [
@@ -106,10 +116,25 @@ def no_zip(folder):
         (other_names, r"arrays \['pixels', 'labels'\]"),
         (fewer_labels, r"shapes \(5, 4, 3\) and \(4,\)"),
         (no_zip, "got "),
+        (in_unit, "got float32 and uint8"),
+        (negative_labels, "got uint8 and int64 from -1"),
         (lambda folder: folder / "nothing.npz", "No such file"),
     ],
 )
 def test_refused(tmp_path, write, got):
     with pytest.raises(ValueError, match=got) as error:
         read_images(str(write(tmp_path)), "train")
-    assert "expected" in str(error.value) and "check the" in str(error.value)
+    assert "expected" in str(error.value) and ("check the" in str(error.value) or "save them" in str(error.value))
+
+
+def test_pairs(tmp_path):
+    path = str(write_keras(tmp_path))
+    train, test = read_train_and_test(path, path)
+    assert (len(train), len(test), num_classes(train, test)) == (5, 1, 6)
+    assert [len(images) for images in read_train_and_test(None, None)] == [1437, 360]
+    assert read_train_and_test(None, None, scale=2)[1].pixels.shape == (360, 16, 16)
+    with pytest.raises(ValueError, match=r"expected pictures to learn and to test on, got 'a' and 'None'; name both"):
+        read_train_and_test("a", None)
+    np.savez(tmp_path / "wide.npz", images=PIXELS.reshape(5, 3, 4), labels=LABELS)
+    with pytest.raises(ValueError, match=r"pictures of one size, got \(4, 3\) in .* and \(3, 4\) in"):
+        read_train_and_test(path, str(tmp_path / "wide.npz"))

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from one_after_another import LESSONS, learned, perceptron, small_tasks
+from one_after_another import LESSONS, NUM_EXAMPLES, learned, perceptron, small_tasks
 
-from ewc_hf.continual import Protection, Row, Stack, learn_in_turn, measured_accuracy, parse_rows
+from ewc_hf.continual import Lessons, Protection, Stack, learn_in_turn, measured_accuracy, parse_rows
 
 SEEDS = [0, 1, 0]
 
@@ -15,7 +15,7 @@ def run(specification, lambdas, seeds=SEEDS, tasks=None):
     """Return the trained stack, and the accuracies [k][j] of each network, as far as they are known."""
     row = None if specification is None else next(iter(parse_rows([f"{specification}:1"])))
     stack = Stack([perceptron(seed) for seed in seeds])
-    accuracy = learn_in_turn(stack, tasks or small_tasks(), Protection(row, lambdas), LESSONS, seeds)
+    accuracy = learn_in_turn(stack, tasks or small_tasks(), Protection(row, lambdas, NUM_EXAMPLES), LESSONS, seeds)
     return stack, [[[a for a in after if not math.isnan(a)] for after in own] for own in accuracy.tolist()]
 
 
@@ -48,7 +48,7 @@ def test_unprotected():
 
 def test_hooks_are_removed():
     """A protection leaves nothing on the optimizer, also where learning fails."""
-    stack, row = Stack([perceptron(0)]), Row(*next(iter(parse_rows(["synaptic:decoupled:1"]))).__dict__.values())
+    stack, (row,) = Stack([perceptron(0)]), parse_rows(["synaptic:decoupled:1"])
     optimizer = torch.optim.Adam(stack.parameters())
     protection = Protection(row, [1.0])
     with pytest.raises(RuntimeError, match="stop"), protection.while_learning(stack, optimizer):
@@ -64,3 +64,19 @@ def test_accuracy_of_known_networks():
             parameter.zero_()
         stack.network[-1].bias[0, 2] = 1.0  # the first tells every picture the third class, the second the first
     assert measured_accuracy(stack, task).tolist() == pytest.approx([6 / 20, 7 / 20])
+
+
+def test_a_network_that_diverged():
+    """Named by its lambda, before the others' importance is lost with it."""
+    (row,) = parse_rows(["fisher:plain:1"])
+    stack, (task,) = Stack([perceptron(seed) for seed in (0, 1, 2)]), small_tasks(1)
+    with torch.no_grad():
+        next(iter(stack.parameters()))[1, 0, 0] = math.inf
+    with pytest.raises(ValueError, match=r"got others at lambda 7.5 of 'fisher:plain'; leave these lambdas out"):
+        Protection(row, [1.0, 7.5, 2.0], NUM_EXAMPLES).remember(stack, task)
+
+
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}])
+def test_lessons(options):
+    with pytest.raises(ValueError, match="expected epochs, batch size and learning rate > 0"):
+        Lessons(**options)

@@ -5,18 +5,36 @@ from functools import partial
 
 import pytest
 import torch
-from one_after_another import LESSONS, perceptron, small_tasks
+from one_after_another import LESSONS, NUM_EXAMPLES, perceptron, small_tasks
 
-from ewc_hf.continual import Form, Lessons, Row, follow_paths
+from ewc_hf.continual import (
+    Form,
+    Lessons,
+    Protection,
+    Row,
+    Stack,
+    follow_paths,
+    learn_in_turn,
+    measured_accuracy,
+)
+from ewc_hf.continual.learning import batches_of, loss_of
 from ewc_hf.importance import Method
 
 LAMBDAS = [1e-3, 1e2, 1e8]
 SGD, ADAM = partial(torch.optim.SGD, lr=0.05), partial(torch.optim.Adam, lr=1e-2)
 
 
+def learned_one(method=Method.FISHER):
+    """A network that has learned the first task, and what it has to remember."""
+    stack, known = Stack([perceptron(0)]), Protection(Row(method, Form.PLAIN), [1.0], NUM_EXAMPLES)
+    learn_in_turn(stack, small_tasks(1), known, LESSONS, [0])
+    known.remember(stack, small_tasks(1)[0])
+    return stack, known
+
+
 def follow(form, make=SGD, lambdas=LAMBDAS, lessons=LESSONS, max_grad_norm=None):
     row = Row(Method.FISHER, form)
-    return follow_paths(perceptron(0), small_tasks(2), row, lambdas, lessons, make, max_grad_norm)
+    return follow_paths(*learned_one(), small_tasks(2), row, lambdas, lessons, make, max_grad_norm)
 
 
 def test_what_explodes():
@@ -48,15 +66,34 @@ def test_alpha_is_the_optimizer_s():
 
 def test_clipping():
     """One step of SGD moves by the learning rate times the norm that is left, whatever lambda."""
-    one_step = Lessons(epochs=1, batch_size=30, learning_rate=1e-2, importance_examples=12)
+    one_step = Lessons(epochs=1, batch_size=30, learning_rate=1e-2)
     ends = follow(Form.PLAIN, SGD, [1e-3, 1e3], one_step, max_grad_norm=1e-3)
     weights = sum(p.numel() for p in perceptron(0).parameters())
     for end in ends:
         assert end.farthest == pytest.approx(0.05 * 1e-3 / math.sqrt(weights), rel=1e-6)
 
 
-def test_networks_are_left_as_they_are():
-    network = perceptron(0)
-    before = [p.detach().clone() for p in network.parameters()]
-    follow_paths(network, small_tasks(2), Row(Method.MAS, Form.PLAIN), [1.0], LESSONS, ADAM)
-    assert all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
+def test_what_is_learned_is_left_as_it_is():
+    stack, known = learned_one()
+    before = [p.detach().clone() for p in stack.parameters()]
+    omega = {name: tensor.clone() for name, tensor in known.consolidation.importance.items()}
+    follow_paths(stack, known, small_tasks(2), Row(Method.FISHER, Form.PLAIN), [1.0, 2.0], LESSONS, ADAM)
+    assert all(torch.equal(p, q) for p, q in zip(stack.parameters(), before, strict=True))
+    assert all(torch.equal(tensor, omega[name]) for name, tensor in known.consolidation.importance.items())
+
+
+def test_equal_to_learning_in_turn():
+    """The second task as any grid learns it, with a fresh optimizer."""
+    (end,) = follow(Form.STABILIZED, ADAM, [40.0])
+    stack, known = learned_one()
+    known = known.repeated(Row(Method.FISHER, Form.STABILIZED), [40.0])
+    first, second = small_tasks(2)
+    optimizer = ADAM(list(stack.parameters()))
+    with known.while_learning(stack, optimizer) as steps:
+        for pixels, labels in batches_of(second, LESSONS, [0], 1):
+            optimizer.zero_grad()
+            loss_of(stack, pixels, labels).backward()
+            steps.before()
+            optimizer.step()
+    assert end.old_accuracy == float(measured_accuracy(stack, first))
+    assert end.new_accuracy == float(measured_accuracy(stack, second))

@@ -21,7 +21,7 @@ def test_rows():
 @pytest.mark.parametrize(
     "specification",
     ["fisher", "fisher:plain", "fisher:plain:", "fisher:plain:a", "fisher:plain:0", "fisher:plain:-1", "l2:plain:1",
-     "fisher:loss:1", "fisher:plain:inf", "fisher:plain:1:2", "fisher:plain:1,,2"],
+     "fisher:loss:1", "fisher:plain:inf", "fisher:plain:1:2", "fisher:plain:1,,2", "fisher:plain:1,1.0"],
 )  # fmt: skip
 def test_refused(specification):
     with pytest.raises(ValueError, match=f"expected METHOD:FORM:LAMBDAS .*got '{specification}'"):

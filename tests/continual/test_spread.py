@@ -43,6 +43,7 @@ def test_kinds(build, kinds):
     importance = {name: torch.ones_like(p) for name, p in build().named_parameters()}
     spread = spread_by_kind(importance)
     assert {one.kind for one in spread} == kinds
+    assert all(sum(one.shares) == pytest.approx(1) for one in spread)
     assert sum(one.num_weights for one in spread) == sum(omega.numel() for omega in importance.values())
 
 
@@ -59,6 +60,6 @@ def test_report(tmp_path):
         ["SGD", "stabilized", "never", "10", "0.950", "0.800"],
     ]
     assert (tmp_path / "stabilization.md").read_text() == text
-    assert json.loads((tmp_path / "stabilization.json").read_text())["paths"]["SGD"]["plain"][1]["farthest"] == np.inf
+    assert json.loads((tmp_path / "stabilization.json").read_text())["paths"]["SGD"]["plain"][1]["farthest"] is None
     for name in ("spread", "paths", "norm"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -13,10 +13,15 @@ CURVES = [
 
 
 def test_at_a_share():
-    assert CURVES[0].at(0.6) == (0.8, None)
-    mean, interval = CURVES[1].at(0.45)
+    assert CURVES[0].at(0.1 + 0.4) == (0.8, None)
+    mean, interval = CURVES[1].at(0.5)
     assert mean == pytest.approx(0.6)
     assert interval == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)
+
+
+def test_not_measured():
+    with pytest.raises(ValueError, match=r"expected one of the shares \[0.0, 0.5, 1.0\], got 0.8"):
+        CURVES[0].at(0.8)
 
 
 def test_report(tmp_path):

@@ -39,7 +39,8 @@ def test_criteria(tmp_path, model, criterion):
         consolidation.save_pretrained(tmp_path / "stored")
     prune_weights(expected, 0.4, importance)
     given = str(tmp_path / "stored") if criterion == "stored" else criterion
-    result = prune_checkpoint(model, tmp_path / "new", 0.4, given, blocks(), SENTENCES[:3], num_examples=5, seed=1)
+    examples = blocks() if criterion in ("signal", "fisher", "mas") else None
+    result = prune_checkpoint(model, tmp_path / "new", 0.4, given, examples, SENTENCES[:3], num_examples=5, seed=1)
     pruned = load(tmp_path / "new")
     for name, p in expected.named_parameters():
         assert torch.equal(pruned.get_parameter(name), p), name
@@ -49,7 +50,8 @@ def test_criteria(tmp_path, model, criterion):
     for got, of in ((result.before, model), (result.after, tmp_path / "new")):
         assert got.nll == pytest.approx(evaluate_perplexity(load(of), tokenizer, SENTENCES[:3], progress=False).nll)
     state = json.loads((tmp_path / "new" / "pruning.json").read_text())
-    assert state["sparsity"] == 0.4 and state["after"]["nll"] == result.after.nll
+    assert state["sparsity"] == pytest.approx(0.4, abs=1e-3) and state["after"]["nll"] == result.after.nll
+    assert (state["criterion"], state["num_examples"]) == (given, 5 if examples else None)
 
 
 def test_command_and_card(tmp_path, model, capsys):
@@ -77,7 +79,8 @@ def test_command_and_card(tmp_path, model, capsys):
     ("options", "got"),
     [
         ({"sparsity": 1.5}, "expected a sparsity from 0 to 1, got 1.5"),
-        ({"criterion": "fisher"}, "expected text for the criterion 'fisher', got none"),
+        ({"criterion": "fisher"}, "expected text for the criteria .*, got none for 'fisher'; name some"),
+        ({"examples": blocks()}, "expected text for the criteria .*, got some for 'magnitude'; leave it out"),
         ({"criterion": "nowhere"}, "nowhere"),
         ({"scope": "neuron"}, "neuron"),
     ],
@@ -87,6 +90,25 @@ def test_refused(tmp_path, model, options, got):
     with pytest.raises(ValueError, match=got):
         prune_checkpoint(model, tmp_path / "new", **given)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_importance_of_other_weights(tmp_path, model):
+    other = load(model)
+    with torch.no_grad():
+        other.get_parameter("transformer.h.0.mlp.c_fc.weight")[3, 4] += 1e-3
+    estimate_importance(other, blocks(), num_examples=5, progress=False).save_pretrained(tmp_path / "stored")
+    with pytest.raises(
+        ValueError, match=r"got one of another 'transformer.h.0.mlp.c_fc.weight'; estimate it on these"
+    ):
+        prune_checkpoint(model, tmp_path / "new", 0.5, str(tmp_path / "stored"))
+
+
+def test_the_checkpoint_s_own_precision(tmp_path):
+    folder = save_tiny_checkpoint(tmp_path / "half")
+    AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
+    prune_checkpoint(folder, tmp_path / "new", 0.5)
+    pruned = AutoModelForCausalLM.from_pretrained(tmp_path / "new")
+    assert {p.dtype for p in pruned.parameters()} == {torch.bfloat16}
 
 
 def test_never_over_another_model(tmp_path, model):

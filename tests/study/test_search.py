@@ -53,13 +53,23 @@ def test_with_optuna(tmp_path):
 
 
 def test_mean_of_all_texts():
-    metrics = {"eval_loss": 3.0, "eval_books_loss": 4.0, "eval_old_chat_loss": 8.0, "eval_books_perplexity": 54.6}
-    assert mean_nll({**metrics, "eval_runtime": 100.0}) == 5.0
+    metrics = {"eval_loss": 3.0, "eval_books_loss": 4.0, "eval_old chat_loss": 8.0, "eval_books_perplexity": 54.6}
+    also = {"eval_books_bits_per_byte": 2.0, "eval_old chat_bits_per_byte": 3.0, "eval_runtime": 100.0}
+    assert mean_nll({**metrics, **also}) == 5.0
 
 
-def test_without_retention_texts():
-    with pytest.raises(ValueError, match=r"NLLs of the task and of a retention text, got \['eval_loss'\]; give the"):
-        mean_nll({"eval_loss": 3.0})
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"eval_loss": 3.0},
+        {"eval_chat_loss": 3.0, "eval_mails_loss": 3.0},
+        {"eval_books_loss": 3.0, "eval_books_bits_per_byte": 1.0},
+    ],
+)
+def test_one_side_only(metrics):
+    """The task alone, even of two datasets, or the retention text alone."""
+    with pytest.raises(ValueError, match=r"expected the NLLs of the task and of a retention text, got .*; give the"):
+        mean_nll(metrics)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (2, 1), (1, float("inf")), (-1, 1)])

@@ -61,7 +61,9 @@ def test_a_study_s_records():
 def test_other_strengths_than_lambda_are_no_sweep():
     (plain, run) = curve(0, (10, 4.02, 0.26))
     beside = run.__class__(**{**run.__dict__, "curves": {"rehearsal": 0.3}, "overrides": {"rehearsal_weight": 0.3}})
-    assert sweeps_of([PRETRAINED, plain, beside]) == []
+    both = {"rehearsal_weight": 3.0, "ewc_lambda": 3.0}
+    twice = run.__class__(**{**run.__dict__, "curves": {"EWC 3 + rehearsal": 3.0}, "overrides": both})
+    assert sweeps_of([PRETRAINED, plain, beside, twice]) == []
 
 
 def test_report(tmp_path):
@@ -71,7 +73,7 @@ def test_report(tmp_path):
     ]
     head, fisher, mas = sweep_table(sweeps, "accuracy", 2)
     assert head == ["method", "penalty", "runs a lambda", "best lambda", "accuracy", "plateau of lambda"]
-    assert fisher == ["Fisher", "loss", "2", "3", "0.65 ± 0.64", "0 to 10"]
+    assert fisher == ["Fisher", "loss", "2", "3", "0.65 ± 0.64", "0, 3, 10"]
     assert mas == ["MAS", "loss", "1", "1", "0.50", "1"]
     text = write_sweep(sweeps, tmp_path / "new", "Which lambda", "accuracy", references=sweeps[:1])
     assert (tmp_path / "new" / "sweep.md").read_text() == text

@@ -1,0 +1,31 @@
+"""What the package's plots share: colours, a calm grid, and a picture as bytes."""
+
+from __future__ import annotations
+
+import io
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Of Okabe and Ito, colour-blind safe."""
+GREY = "#666666"
+
+
+def colour(number: int) -> str:
+    """Return the colour of a curve; from the eighth on they come again."""
+    return PALETTE[number % len(PALETTE)]
+
+
+def calm(axes: Axes) -> None:
+    """Put a pale grid behind the curves, and leave the frame open."""
+    axes.grid(c="#e6e6e6", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def png(figure: Figure) -> bytes:
+    """Return a picture as a file."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    return image.getvalue()
