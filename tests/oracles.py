@@ -54,16 +54,6 @@ def fisher_of(model, examples, num_labels, logits_of):
     return _per_label(model, examples, log_probability, lambda gradient: gradient * gradient, num_labels)
 
 
-def mas_of(model, examples, num_labels, logits_of):
-    """MAS of any model: as `fisher_of`, of `||softmax(logits)||^2` over the positions that predict a label."""
-
-    def squared_norm(twin, example):
-        exponential_TV = torch.exp(logits_of(twin, example)[0])
-        return ((exponential_TV / exponential_TV.sum(-1, keepdim=True)) ** 2).sum()
-
-    return _per_label(model, examples, squared_norm, lambda gradient: abs(gradient), num_labels)
-
-
 def signal(model, examples, run):
     """`|W_ij| * mean |input_j|`, and of a bias `mean |output_i|`; `run(twin, example)` gives logits, [1, ..., V]."""
     twin, calls, signals, importance = copy.deepcopy(model).eval(), {}, defaultdict(list), defaultdict(int)
