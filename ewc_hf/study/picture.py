@@ -44,13 +44,17 @@ def draw_pictures(records: Sequence[RunRecord], names: TextNames, title: str) ->
 
 
 def _frame(records: Sequence[RunRecord]) -> _Frame:
-    """Limits in x and y that hold all trained models; the interpolated ones too, if only plain is trained."""
+    """Limits in x and y that hold the trained models; the interpolated ones too, if only plain is trained.
+
+    Models that are worse on the task than the pretrained one have learned nothing, and may leave it to the others.
+    """
     start = pretrained_of(records)
     tuned = [run for run in records if run.name != PRETRAINED]
     trained = [run for run in tuned if run.fraction == 1]
     shown = trained if any(run.name != PLAIN for run in trained) else tuned
     points = [point_of(runs) for runs in group_by(shown, attrgetter("name")).values()]
     points = [point for point in points if all(map(math.isfinite, point))]
+    points = [point for point in points if point[0] < start.task_perplexity] or points
     x, y, dx, dy = np.transpose(points or [point_of([start])])
     left, right = min(x - dx), max(x + dx)
     if start.task_perplexity < right + 0.25 * (right - left):

@@ -16,6 +16,7 @@ SLOWER = dataclasses.replace(
 )
 
 INFINITE = dataclasses.replace(record("x", 1, 0, 4.2, 4.5), task_perplexity=math.inf)
+WILD = record("x", 1, 0, 8.0, 9.0)
 
 
 def title_width(picture):
@@ -50,6 +51,7 @@ def straight(run):
         pytest.param(study()[:2], {BLUE: False, BLACK: True}, id="no method"),
         pytest.param([*curve(2, (5, math.nan, 0.5), method="x"), *study()], {BLUE: False, GREEN: True}, id="diverged"),
         pytest.param([*study(), INFINITE], {BLUE: True, VERMILLION: True, GREEN: False}, id="infinite"),
+        pytest.param([*study(), WILD], {BLUE: True, VERMILLION: True, GREEN: False}, id="worse than pretrained"),
         pytest.param([PRETRAINED, SLOWER], {BLACK: True, BLUE: False}, id="a setting on no curve"),
     ],
 )
@@ -85,6 +87,15 @@ def test_the_ninth_curve_and_all_after_it_are_in_a_second_picture_that_says_so(n
     assert [len(places(picture, VERMILLION)) > 0 for picture in pictures] == shows_last
     assert all(len(places(picture, BLACK)) for picture in pictures), "plain fine-tuning is in both"
     assert len(pictures) == 1 or title_width(pictures[1]) > title_width(pictures[0]) + 100
+
+
+def test_a_wild_model_leaves_the_frame_to_the_others():
+    """The others' points are where they are without it."""
+    (with_it,), (without,) = draw([*study(), WILD]), draw(study())
+    corners = [[found.min(0), found.max(0)] for found in (places(with_it, BLUE), places(without, BLUE))]
+    assert np.abs(np.subtract(*corners)).max() <= 2, "but for rounding, as the legend is longer"
+    (alone,) = draw([PRETRAINED, WILD])
+    assert len(places(alone, BLUE)) > 0
 
 
 def test_both_pictures_have_the_same_frame():
