@@ -1,33 +1,11 @@
 """The recipes one after another under `accelerate launch`, on a tiny model and a little text."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
+from launching import RECIPES, launch
 from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
-
-RECIPES = Path(__file__).parent.parent / "recipes"
-
-
-def launch(folder, config, recipe, *options):
-    """Run a recipe in `folder` as a user would, and return what it printed."""
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
-    if config != "cpu":
-        command += ["--main_process_port", "0"]  # any that is free
-    quiet_exit = str(Path(__file__).parent / "quiet_exit")
-    result = subprocess.run(
-        [*command, "--config_file", str(RECIPES / "accelerate" / f"{config}.yaml"), str(RECIPES / recipe), *options],
-        cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": quiet_exit},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
 
 
 @pytest.fixture

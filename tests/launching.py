@@ -1,0 +1,25 @@
+"""Recipes as a user launches them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+def launch(folder, config, recipe, *options):
+    """Run a recipe in `folder` as a user would, and return what it printed."""
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    if config != "cpu":
+        command += ["--main_process_port", "0"]  # any that is free
+    quiet_exit = str(Path(__file__).parent / "quiet_exit")
+    result = subprocess.run(
+        [*command, "--config_file", str(RECIPES / "accelerate" / f"{config}.yaml"), str(RECIPES / recipe), *options],
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": quiet_exit},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
