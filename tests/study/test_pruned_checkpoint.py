@@ -69,7 +69,7 @@ def test_command_and_card(tmp_path, model, capsys):
     assert "25.0% of the weights" in printed and "before" in printed
     card = (tmp_path / "new" / "README.md").read_text()
     assert yaml.safe_load(card.split("---")[1])["tags"] == ["ewc_hf", "pruning"]
-    for said in ("**25.0%**", "least magnitude", "each layer", "| before |", "| after ", "ewc-hf prune --model"):
+    for said in ("**25.0%**", "magnitude of each layer", "| before |", "| after ", "ewc-hf prune --model"):
         assert said in card
     for layer in prunable_layers(load(tmp_path / "new")).values():
         assert int((layer.weight == 0).sum()) == round(0.25 * layer.weight.numel())
