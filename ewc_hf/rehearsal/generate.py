@@ -43,9 +43,9 @@ def generate_rehearsal(
     Tokens are drawn from the model's whole distribution; where it ends a text, the next one follows in the same row.
     The answers are those at temperature 1, whatever the rows were drawn with.
 
-    The defaults were measured (recipes/results/forgetting_study): at equal task NLL rows at temperature 0.7 or 1.3
-    hold 2 to 3 points of the forgetting less, shorter ones 3 points less, 8 likeliest answers 1 point less, and 128
-    about 3 more, in a file of three times the size.
+    The defaults were measured with one seed (recipes/results/forgetting_study): at equal task NLL rows at temperature
+    0.7 or 1.3 hold 2 to 3 points of the forgetting less, shorter ones 3 points less, 8 likeliest answers 1 point less,
+    and 128 about 3 more, in a file of three times the size.
 
     The model runs in eval mode without autocast; its generation settings and the random states of the CPU and its GPU
     are untouched. Where `torch.distributed` is set up, all processes call this with the same model, and each makes a
