@@ -30,6 +30,7 @@ from ewc_hf import estimate_importance, evaluate_perplexity
 from ewc_hf.cli import parse_arguments
 from ewc_hf.continual import (
     Form,
+    Images,
     Lessons,
     Perceptron,
     Protection,
@@ -42,6 +43,7 @@ from ewc_hf.continual import (
     num_classes,
     permuted_tasks,
     read_train_and_test,
+    write_pruning_beside_paper,
 )
 from ewc_hf.data import document_texts, load_texts, pack
 from ewc_hf.engines import launched, place, require_one_process
@@ -95,19 +97,23 @@ def main() -> None:
     require_one_process()
     if not 0 < args.step <= args.most <= 1:
         raise ValueError(f"expected 0 < step <= most <= 1, got {args.step} and {args.most}")
-    sparsities = [number * args.step for number in range(int(args.most / args.step + 1e-9) + 1)]
-    shown = [share for share in sparsities if any(abs(share - asked) < 1e-9 for asked in (0, 0.2, 0.4, 0.6, 0.8, 0.9))]
+    sparsities = [round(number * args.step, 9) for number in range(int(args.most / args.step + 1e-9) + 1)]
     if text.model is None:
         if text.text is not None or text.text_test is not None:
             raise ValueError("expected a language model beside text, got none; name --model, or leave the text out")
-        curves = prune_perceptrons(args, pictures, lessons, sparsities)
-        score, title, decimals = "accuracy", "Pruned perceptron", 3
+        train, test = read_train_and_test(pictures.train, pictures.test)
+        curves = prune_perceptrons(args, pictures.hidden, train, test, lessons, sparsities)
+        score, title = "accuracy", "Pruned perceptron"
     else:
         if text.text is None or text.text_test is None or pictures.train is not None:
             raise ValueError("expected --text and --text_test beside --model, and no pictures; name them")
         curves = prune_language_model(args, text, sparsities)
-        score, title, decimals = "NLL (nats per token)", f"Pruned {Path(text.model).name}", 3
-    print(write_degradation(curves, Path(args.output_dir), title, score, shown, decimals))
+        score, title = "NLL (nats per token)", f"Pruned {Path(text.model).name}"
+    shown = [share for share in sparsities if share in (0, 0.2, 0.4, 0.6, 0.8, 0.9)]
+    print(write_degradation(curves, Path(args.output_dir), title, score, shown))
+    as_the_paper = pictures == PictureArguments(pictures.train, pictures.test) and lessons == Lessons()
+    if text.model is None and as_the_paper and len(train) == 60_000 and {0.8, 0.9} <= set(sparsities):
+        print(write_pruning_beside_paper(curves, Path(args.output_dir), args.scope, title))
 
 
 def prune_language_model(
@@ -140,13 +146,17 @@ def prune_language_model(
 
 
 def prune_perceptrons(
-    args: PruningArguments, pictures: PictureArguments, lessons: Lessons, sparsities: Sequence[float]
+    args: PruningArguments,
+    hidden: Sequence[int],
+    train: Images,
+    test: Images,
+    lessons: Lessons,
+    sparsities: Sequence[float],
 ) -> list[Degradation]:
     """Train a stack of networks, and prune each; importance is estimated on the test pictures, as in the paper."""
-    train, test = read_train_and_test(pictures.train, pictures.test)
     device = launched().device
     (task,) = permuted_tasks(train.to(device), test.to(device), 1)
-    build = partial(Perceptron, (train.pixels[0].numel(), *pictures.hidden, num_classes(train, test)))
+    build = partial(Perceptron, (train.pixels[0].numel(), *hidden, num_classes(train, test)))
     stack = build_stack(build, args.seeds, device)
     ones, row = [1.0] * len(stack), Row(Method.SYNAPTIC, Form.PLAIN)
     synaptic = Protection(row, ones)

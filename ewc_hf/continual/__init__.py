@@ -7,7 +7,7 @@ from .networks import ConvNet, Perceptron
 from .paper import PERMUTED, ROTATED, Published, read_authors_curves
 from .paths import PathEnd, follow_paths
 from .protection import Protection
-from .report import write_grid_report
+from .report import write_grid_report, write_pruning_beside_paper
 from .rows import Form, Row, parse_rows
 from .runs import ContinualRun, Point, points_of, sweeps_of_runs
 from .spread import BINS, Spread, spread_by_kind
@@ -51,5 +51,6 @@ __all__ = [
     "spread_by_kind",
     "sweeps_of_runs",
     "write_grid_report",
+    "write_pruning_beside_paper",
     "write_stabilization",
 ]
