@@ -28,8 +28,7 @@ def words(tmp_path):
 
 def test_an_interrupted_sweep_goes_on_to_the_same_records(tmp_path, words, monkeypatch, capsys):
     cli.main([*words, "--output_dir", str(tmp_path / "whole")])
-    table = capsys.readouterr().out
-    assert [line.split("|")[1:3] for line in table.splitlines() if "| decoupled" in line or "EWC" in line]
+    assert capsys.readouterr().out.count("| decoupled ") == 2
     whole = json.loads((tmp_path / "whole/sweep.json").read_text())
     assert [[point["ewc_lambda"] for point in sweep["points"]] for sweep in whole["sweeps"]] == [[0, 3, 30]] * 2
     assert all(point["num_runs"] == 2 for sweep in whole["sweeps"] for point in sweep["points"])
