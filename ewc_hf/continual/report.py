@@ -69,7 +69,9 @@ def write_pruning_beside_paper(curves: Sequence[Degradation], folder: Path, scop
         for criterion, measured in own.items():
             cells = [with_interval(*accuracy, _DECIMALS) for accuracy in (measured, papers[criterion])]
             table.append([criterion, f"{share:.0%}", *cells, _agreement(*measured, *papers[criterion])])
-        first = _best_first({name: mean for name, (mean, _) in own.items()}, {n: mean for n, (mean, _) in papers.items()})
+        first = _best_first(
+            {name: mean for name, (mean, _) in own.items()}, {n: mean for n, (mean, _) in papers.items()}
+        )
         orders.append(f"Best first at {share:.0%}: {first}.")
     text = _titled(title, table, *orders, _PRUNING_NOTE)
     write_files(folder, {"paper.md": text.encode()})

@@ -100,7 +100,11 @@ def test_sweeps_and_report(tmp_path):
     best = fisher.best
     near = {"fisher:stabilized": Published(85, best.mean + 0.5 * best.interval + 0.01, 0.01, (72, 110))}
     text = write_grid_report(runs, tmp_path, "Small", near)
-    assert "| agrees" in text and "Best first: fisher (the paper: the same)." in text and f"{best.mean:.4f} ± {best.interval:.4f}" in text
+    assert (
+        "| agrees" in text
+        and "Best first: fisher (the paper: the same)." in text
+        and f"{best.mean:.4f} ± {best.interval:.4f}" in text
+    )
     assert (tmp_path / "paper.md").read_text() in text
     far = {"fisher:stabilized": Published(85, best.mean + best.interval + 0.02, 0.01, (72, 110))}
     assert "| differs" in write_grid_report(runs, tmp_path, "Small", far)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from old_and_tuned import BOOK_TEXTS, DIALOG_TEXTS, save, save_models, slide
 
-from ewc_hf.study import interpolate, interpolation
+from ewc_hf.engines import processes
+from ewc_hf.study import interpolate
 from ewc_hf.study.checkpoints import load_model
 
 
@@ -96,6 +97,6 @@ def test_the_ends_are_not_written_over(models, end):
 
 
 def test_several_processes_are_refused(models, tmp_path, monkeypatch):
-    monkeypatch.setattr(interpolation, "launched", lambda: types.SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(processes, "launched", lambda: types.SimpleNamespace(num_processes=2))
     with pytest.raises(ValueError, match="expected one process, got 2; launch with --num_processes 1"):
         slide(models, tmp_path / "out")
