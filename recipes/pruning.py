@@ -158,20 +158,20 @@ def prune_perceptrons(
     (task,) = permuted_tasks(train.to(device), test.to(device), 1)
     build = partial(Perceptron, (train.pixels[0].numel(), *hidden, num_classes(train, test)))
     stack = build_stack(build, args.seeds, device)
-    ones, row = [1.0] * len(stack), Row(Method.SYNAPTIC, Form.PLAIN)
-    synaptic = Protection(row, ones)
+    ones, synaptic_row = [1.0] * len(stack), Row(Method.SYNAPTIC, Form.PLAIN)
+    synaptic = Protection(synaptic_row, ones)
     with tqdm(total=lessons.steps(task), desc="learning", unit="step") as bar:
         learn_in_turn(stack, [task], synaptic, lessons, args.seeds, bar.update)
     curves = []
     for criterion in (MAGNITUDE, "signal", "fisher", "mas", "synaptic"):
         importance = None
         if criterion != MAGNITUDE:
-            known = Protection(Row(Method(criterion), Form.PLAIN), ones, num_examples=None)
-            known = synaptic if criterion == "synaptic" else known
+            row = Row(Method(criterion), Form.PLAIN)
+            known = synaptic if row == synaptic_row else Protection(row, ones, num_examples=None)
             known.remember(stack, dataclasses.replace(task, train=task.test))
             importance = known.consolidation.importance
-        bar = tqdm(sparsities, desc=f"pruning by {criterion}", unit="stack")
-        accuracies = [_pruned_accuracy(stack, task, importance, sparsity, args.scope) for sparsity in bar]
+        shares = tqdm(sparsities, desc=f"pruning by {criterion}", unit="stack")
+        accuracies = [_pruned_accuracy(stack, task, importance, sparsity, args.scope) for sparsity in shares]
         curves.append(Degradation(criterion, sparsities, np.transpose(accuracies).tolist()))
     return curves
 

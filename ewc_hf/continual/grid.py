@@ -14,7 +14,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..engines import require_one_process
-from ..storage import fingerprint, read_json, replaced, write_json
+from ..storage import fingerprint, json_bytes, read_json, write_files
 from ..study import keep_protocol
 from .images import Images
 from .learning import Lessons, learn_in_turn
@@ -109,9 +109,8 @@ class Grid:
         for point, own in zip(points, accuracy.tolist(), strict=True):
             seen = [after[: number + 1] for number, after in enumerate(own)]
             run = ContinualRun(point.row_name, point.ewc_lambda, point.seed, seen, seconds)
-            self._path(point).parent.mkdir(exist_ok=True)
-            with replaced(self._path(point)) as temporary:
-                write_json(temporary, dataclasses.asdict(run))
+            path = self._path(point)
+            write_files(path.parent, {path.name: json_bytes(dataclasses.asdict(run))})
 
     def _stacks(self) -> Iterator[list[Point]]:
         """Yield what is missing: points of one row together, and those of one seed, which see the same batches."""

@@ -1,4 +1,4 @@
-"""The two networks of the paper (Kutalev & Lapina 2021, section 2), and what a stack asks of one."""
+"""The two networks of Kutalev & Lapina 2021 (arXiv 2109.10021), section 2."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,9 +43,9 @@ def permuted_tasks(train: Images, test: Images, num_tasks: int, seed: int = 0) -
     """
     generator = torch.Generator().manual_seed(seed)
     num_pixels = train.pixels[0].numel()
-    orders = [torch.randperm(num_pixels, generator=generator) for _ in range(num_tasks - 1)]
+    orders = [torch.randperm(num_pixels, generator=generator).to(train.pixels.device) for _ in range(num_tasks - 1)]
     others = [
-        Task(f"permutation {number}", train, test, _Permutation(order)) for number, order in enumerate(orders, 1)
+        Task(f"permutation {number}", train, test, partial(_permuted, order)) for number, order in enumerate(orders, 1)
     ]
     return [Task("as they are", train, test), *others]
 
@@ -55,13 +56,8 @@ def rotated_tasks(first: tuple[Images, Images], second: tuple[Images, Images]) -
     return tasks + [Task(f"{task.name}, turned", task.train, task.test, _turned) for task in tasks]
 
 
-class _Permutation:
-    def __init__(self, order: Tensor) -> None:
-        self._order = order
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        self._order = self._order.to(pixels.device)
-        return pixels.flatten(-2)[..., self._order].view_as(pixels)
+def _permuted(order: Tensor, pixels: Tensor) -> Tensor:
+    return pixels.flatten(-2)[..., order].view_as(pixels)
 
 
 def _turned(pixels: Tensor) -> Tensor:

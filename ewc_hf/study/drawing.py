@@ -7,13 +7,13 @@ import io
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of Okabe and Ito, colour-blind safe."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Six of Okabe's and Ito's, colour-blind safe."""
 GREY = "#666666"
 
 
 def colour(number: int) -> str:
-    """Return the colour of a curve; from the eighth on they come again."""
+    """Return the colour of a curve; from the seventh on they come again."""
     return PALETTE[number % len(PALETTE)]
 
 

@@ -13,10 +13,12 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
 from ..engines import launched, require_one_process
+from ..storage import json_bytes, write_files
 from .budget import Budget, farthest_within, parse_budget
 from .checkpoints import load_model
 from .interpolation_card import model_card
-from .interpolation_files import write_files, write_model
+from .interpolation_files import write_model
+from .interpolation_picture import draw_interpolation
 from .interpolation_result import Interpolation
 from .line import WeightLine
 from .line_ends import open_ends
@@ -112,7 +114,8 @@ def interpolate(
         if chosen is not None:
             card = model_card(output.name, result, command or f'interpolate("{base}", "{tuned}", ...)')
             write_model(made, model, ends, tokenizer, chosen.t, card)
-        write_files(made, result)
+        record = json_bytes(result.to_json())
+        write_files(made, {"interpolation.png": draw_interpolation(result), "interpolation.json": record})
         publish(made, output)
     return result
 

@@ -7,17 +7,8 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..storage import write_json
-from .interpolation_picture import draw_interpolation
-from .interpolation_result import Interpolation
 from .line import WeightLine, line_tensors
 from .line_ends import LineEnds
-
-
-def write_files(folder: Path, result: Interpolation) -> None:
-    """Write the picture and all points."""
-    (folder / "interpolation.png").write_bytes(draw_interpolation(result))
-    write_json(folder / "interpolation.json", result.to_json())
 
 
 def write_model(

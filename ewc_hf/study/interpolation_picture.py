@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 
@@ -12,10 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import BboxBase
 
 from .budget import MaxForgetting, MaxTaskLoss
+from .drawing import GREY, PALETTE, png
 from .interpolation_result import Interpolation
 from .line_points import Interval, LinePoint
 
-_LINE, _CHOSEN, _ENDS, _LIMIT = "#0072B2", "#D55E00", "#222222", "#666666"
+_LINE, _CHOSEN, *_ = PALETTE
+_ENDS, _LIMIT = "#222222", GREY
 
 
 def draw_interpolation(result: Interpolation) -> bytes:
@@ -50,9 +51,7 @@ def draw_interpolation(result: Interpolation) -> bytes:
         _label(axes, taken, point, name, _ENDS, size=9)
     for point in points[1:-1]:
         _label(axes, taken, point, f"{point.t:.4g}", _LINE, size=7.5)
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
+    return png(figure)
 
 
 def _bars(values: Sequence[float], intervals: Sequence[Interval]) -> np.ndarray:

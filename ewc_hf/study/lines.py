@@ -10,12 +10,13 @@ from typing import Any
 from matplotlib.patheffects import withStroke
 
 from .curves import curves_of
+from .drawing import PALETTE
 from .records import PLAIN, PRETRAINED, RunRecord, group_by, mean_and_interval
 
 _Style = dict[str, Any]  # arguments of `Axes.plot`
 PLAIN_COLOUR = "#000000"
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
-"""Of Okabe and Ito, colour-blind safe; their eighth, black, is plain fine-tuning's."""
+_PALETTE = (*PALETTE, "#F0E442")
+"""The eighth of Okabe and Ito, black, is plain fine-tuning's."""
 _PALE: _Style = {"path_effects": [withStroke(linewidth=2.8, foreground="#857c00")], "ms": 4}  # of the last, yellow
 _TRAINED: tuple[_Style, ...] = (
     {"lw": 1.8, "ms": 5, "ls": "-", "marker": "o"},

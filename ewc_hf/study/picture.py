@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from operator import attrgetter
@@ -12,12 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .drawing import GREY, calm, png
 from .labels import place_labels
 from .lines import PLAIN_COLOUR, Line, labels_of, lines_of, point_of
 from .records import PLAIN, PRETRAINED, RunRecord, TextNames, group_by, pretrained_of
 
 CURVES_A_PICTURE = 8
-_GREY = "#666666"
 _WIDTH, _HEIGHT = 8.0, 4.9  # inches, of the picture and of what is above its legend
 _LEGEND_ROW = 0.19  # inches
 _LEFT = 0.62  # inches, of what is beside the axes
@@ -78,9 +77,7 @@ def _draw(lines: Sequence[Line], records: Sequence[RunRecord], frame: _Frame, na
     axes.set_xlabel(f"perplexity per token on {names.task} (the task; lower is better)")
     axes.set_ylabel(f"perplexity per token on {names.retention} (lower is less forgotten)")
     axes.set_title(title, loc="left", weight="bold")
-    axes.grid(c="#e6e6e6", lw=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    calm(axes)
     _draw_pretrained(axes, pretrained_of(records), names)
     _draw_plain(axes, [run for run in records if run.name == PLAIN])
     for line in lines:
@@ -100,17 +97,15 @@ def _draw(lines: Sequence[Line], records: Sequence[RunRecord], frame: _Frame, na
         )
         figure.draw_without_rendering()
         place_labels(axes, labels_of(lines))
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
+    return png(figure)
 
 
 def _draw_pretrained(axes: Axes, start: RunRecord, names: TextNames) -> None:
     """A line at what the pretrained model is on the retention text, and its point where that is not far away."""
     far = start.task_perplexity > axes.get_xlim()[1]
-    axes.hlines(start.retention_perplexity, *axes.get_xlim(), colors=_GREY, linestyles=(0, (6, 4)), lw=1.2, zorder=1)
+    axes.hlines(start.retention_perplexity, *axes.get_xlim(), colors=GREY, linestyles=(0, (6, 4)), lw=1.2, zorder=1)
     if not far:
-        axes.plot(start.task_perplexity, start.retention_perplexity, "D", c=_GREY, ms=7)
+        axes.plot(start.task_perplexity, start.retention_perplexity, "D", c=GREY, ms=7)
     place = f"{start.retention_perplexity:.1f} on {names.retention}, {start.task_perplexity:.1f} on {names.task}"
     axes.annotate(
         f"pretrained: {place}{' →' if far else ''}",

@@ -1,8 +1,6 @@
 """Which lambda, by `Trainer.hyperparameter_search`: a search space, and what is minimized.
 
-trainer = EWCTrainer(
-model_init=load, args=args, consolidation="ckpt", eval_dataset=..., retention_texts={"books": held_out}, ...
-)
+trainer = EWCTrainer(model_init=load, consolidation="ckpt", eval_dataset=dialogs, retention_texts=books, ...)
 best = trainer.hyperparameter_search(lambda_space(), mean_nll, n_trials=20, direction="minimize")
 """
 

@@ -158,7 +158,7 @@ def test_one_model_is_loaded_at_a_time(models, tmp_path, monkeypatch):
 
 
 def test_an_error_while_writing_leaves_nothing(models, tmp_path, monkeypatch):
-    monkeypatch.setattr("ewc_hf.study.interpolation_files.draw_interpolation", lambda result: 1 / 0)
+    monkeypatch.setattr("ewc_hf.study.interpolation.draw_interpolation", lambda result: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         slide(models, tmp_path / "out", max_forgetting=9.0)
     assert files(tmp_path) == set()
