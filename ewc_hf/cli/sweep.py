@@ -15,7 +15,6 @@ from ..study import (
     StudyTexts,
     parse_settings,
     read_study_data,
-    require_one_gpu,
     run_study,
     sweeps_of,
     write_sweep,
@@ -50,7 +49,6 @@ def main(argv: list[str]) -> None:
         SweepArguments, StudyTexts, EWCConfig, Measurement, argv=argv, prog="ewc-hf sweep", description=description
     )
     require_one_process()
-    require_one_gpu(training)
     if training.ewc_lambda is not None:
         raise ValueError(
             f"expected the grid in --lambdas, got --ewc_lambda {training.ewc_lambda:g} besides; leave it out"

@@ -3,6 +3,7 @@
 import json
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from one_after_another import LESSONS, NUM_EXAMPLES, SIZES, perceptron, small_tasks
@@ -24,6 +25,7 @@ from ewc_hf.continual import (
     write_grid_report,
 )
 from ewc_hf.continual import grid as module
+from ewc_hf.engines import processes
 
 ROWS = parse_rows(["fisher:stabilized:1,30", "mas:plain:2"])
 
@@ -142,6 +144,13 @@ def test_decoupled_beside_the_better_of_the_paper_s(tmp_path, accuracy, verdict)
     assert verdict in last and f"| {accuracy:.4f} ± 0.0100 |" in last and row.name == "fisher:decoupled"
     equal = {"fisher:plain": Published(82, 0.502, 0.01, (1, 2))}
     assert "| equal" in write_grid_report(runs, tmp_path, "Small", equal)
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "launched", lambda: SimpleNamespace(num_processes=2))
+    with pytest.raises(ValueError, match="expected one process, got 2; launch with --num_processes 1"):
+        grid(tmp_path / "out").run()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("rows", "seeds"), [({}, [0]), (ROWS, []), (ROWS, [1, 0, 1])])
