@@ -15,7 +15,6 @@ from pathlib import Path
 
 from ewc_hf.cli import parse_arguments
 from ewc_hf.config import EWCConfig
-from ewc_hf.engines import require_one_process
 from ewc_hf.study import (
     MEAN_NLL,
     Measurement,
@@ -48,7 +47,6 @@ def main() -> None:
     args, texts, training, measurement = parse_arguments(
         StudyArguments, StudyTexts, EWCConfig, Measurement, description=__doc__
     )
-    require_one_process()
 
     # 1. Text: packed blocks to learn from, whole documents to measure on.
     data = read_study_data(texts)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import EWCConfig
-from ..engines import require_one_process
 from ..importance import Method
 from ..penalty import Coupling
 from ..study import (
@@ -48,7 +47,6 @@ def main(argv: list[str]) -> None:
     args, texts, training, measurement = parse_arguments(
         SweepArguments, StudyTexts, EWCConfig, Measurement, argv=argv, prog="ewc-hf sweep", description=description
     )
-    require_one_process()
     if training.ewc_lambda is not None:
         raise ValueError(
             f"expected the grid in --lambdas, got --ewc_lambda {training.ewc_lambda:g} besides; leave it out"

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..config import EWCConfig
 from ..data import require_within_context, sequence_length
-from ..engines import peak_memory_bytes, reset_peak_memory
+from ..engines import peak_memory_bytes, require_one_process, reset_peak_memory
 from .finished import FRACTIONS, FinishedRuns, Run
 from .line import WeightLine, line_tensors
 from .measuring import Measure
@@ -58,10 +58,11 @@ def run_study(
 
     Raises:
         ValueError: the folder holds a study with another protocol, a seed comes twice, the examples are longer than
-            the model's context, the process has several GPUs, or a setting needs `max_steps`.
+            the model's context, there are several processes or GPUs, or a setting needs `max_steps`.
     """
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
+    require_one_process()
     require_one_gpu(training)
     if training.max_steps <= 0 and (needing := [setting.name for setting in settings if setting.counts_steps]):
         raise ValueError(

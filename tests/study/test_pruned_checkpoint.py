@@ -1,6 +1,7 @@
 """A pruned checkpoint: its zeros, its card, and that nothing is half-written."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ewc_hf import estimate_importance, evaluate_perplexity
 from ewc_hf.cli import main
 from ewc_hf.data import pack
+from ewc_hf.engines import processes
 from ewc_hf.importance import prunable_layers, prune_weights
 from ewc_hf.study import prune_checkpoint, pruned_checkpoint
 
@@ -114,6 +116,13 @@ def test_the_checkpoint_s_own_precision(tmp_path):
 def test_never_over_another_model(tmp_path, model):
     with pytest.raises(ValueError, match="expected an output_dir that holds no model"):
         prune_checkpoint(model, model, 0.5)
+
+
+def test_several_processes_are_refused(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(processes, "launched", lambda: SimpleNamespace(num_processes=2))
+    with pytest.raises(ValueError, match="expected one process, got 2; launch with --num_processes 1"):
+        prune_checkpoint(model, tmp_path / "out", 0.5)
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_half_written(tmp_path, model, monkeypatch):

@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -9,6 +10,7 @@ from tiny import save_tiny_checkpoint
 from transformers import AutoModelForCausalLM
 
 from ewc_hf import Consolidation, estimate_importance
+from ewc_hf.engines import processes
 from ewc_hf.study import Setting, markdown_report, parse_settings, read_report, run_study
 from ewc_hf.study.finished import FRACTIONS
 
@@ -202,6 +204,13 @@ def test_a_process_with_several_gpus_is_refused(model, data, tmp_path):
     args._n_gpu = 2  # as `Trainer` would spread a batch over them
     with pytest.raises(ValueError, match=r"expected one GPU, got 2; set CUDA_VISIBLE_DEVICES=0"):
         run_study(model, data, parse_settings([]), [0], args, MEASUREMENT)
+
+
+def test_several_processes_are_refused(model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "launched", lambda: SimpleNamespace(num_processes=2))
+    with pytest.raises(ValueError, match="expected one process, got 2; launch with --num_processes 1"):
+        run_study(model, data, parse_settings([]), [0], training(tmp_path / "out"), MEASUREMENT)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
