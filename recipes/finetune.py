@@ -67,7 +67,7 @@ def main() -> None:
         held_out = pack(texts, tokenizer, args.block_size, **how)
     if args.retention_test is not None:
         texts = load_texts(args.retention_test, split="test", max_documents=args.max_test_documents)
-        retention_texts[args.retention_name] = document_texts(texts, args.retention_column)
+        retention_texts[args.retention_name] = document_texts(texts, args.retention_column, tokenizer)
 
     # 3. Training: the penalty acts where there is a consolidation and lambda is not 0, rehearsal where there are rows.
     trainer = EWCTrainer(

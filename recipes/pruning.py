@@ -123,7 +123,8 @@ def prune_language_model(
     tokenizer = AutoTokenizer.from_pretrained(text.model)
     model = place(AutoModelForCausalLM.from_pretrained(text.model, dtype=torch.float32))
     blocks = pack(load_texts(text.text, max_documents=text.max_documents), tokenizer, text.block_size)
-    held_out = document_texts(load_texts(text.text_test, split="test", max_documents=text.max_test_documents))
+    texts = load_texts(text.text_test, split="test", max_documents=text.max_test_documents)
+    held_out = document_texts(texts, tokenizer=tokenizer)
     runs = [(MAGNITUDE, 0), *((criterion, seed) for criterion in ESTIMATED for seed in args.seeds)]
     scores: dict[str, list[list[float]]] = {}
     with tqdm(total=len(runs) * len(sparsities), desc="pruning", unit="model") as bar:

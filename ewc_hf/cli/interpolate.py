@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 
+from transformers import AutoTokenizer
+
 from ..data import document_texts, load_texts
 from ..storage import markdown_table
-from ..study import TextNames, interpolate
+from ..study import TextNames, interpolate, tokenizer_folder
 from .arguments import parse_arguments
 
 
@@ -30,7 +32,7 @@ class InterpolateArguments:
         default=None, metadata={"help": "Models at equal distances; default 11, or with a budget the two ends."}
     )
     retention_column: str | None = field(
-        default=None, metadata={"help": "Column of the old text; default turns, messages or text."}
+        default=None, metadata={"help": "Column of the old text; default by its name."}
     )
     task_column: str | None = field(default=None, metadata={"help": "Column of the task's text; likewise."})
     retention_split: str = field(default="test", metadata={"help": "Split of a folder or Hub dataset."})
@@ -59,8 +61,11 @@ def main(argv: list[str]) -> None:
     )
     prog = "ewc-hf interpolate"
     (args,) = parse_arguments(InterpolateArguments, argv=argv, prog=prog, description=description)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(args.base, args.tuned))
     retention, task = (
-        document_texts(load_texts(text, split=split, max_documents=args.max_documents, seed=args.seed), column)
+        document_texts(
+            load_texts(text, split=split, max_documents=args.max_documents, seed=args.seed), column, tokenizer
+        )
         for text, split, column in (
             (args.retention, args.retention_split, args.retention_column),
             (args.task, args.task_split, args.task_column),

@@ -20,8 +20,8 @@ class PerplexityArguments:
     """Which model is measured on which text."""
 
     model: str = field(metadata={"help": "A folder or a Hub id."})
-    text: str = field(metadata={"help": "A .txt, .json, .jsonl, .csv or .parquet file, a folder, or a Hub dataset."})
-    column: str | None = field(default=None, metadata={"help": "Column of the text; default turns, messages or text."})
+    text: str = field(metadata={"help": "Texts or chats: a file, a folder or a Hub dataset."})
+    column: str | None = field(default=None, metadata={"help": "Column of the text or chats; default by its name."})
     split: str = field(default="test", metadata={"help": "Split of a folder or Hub dataset."})
     max_documents: int | None = field(default=None, metadata={"help": "Measure a random sample of the documents."})
     max_document_tokens: int | None = field(default=None, metadata={"help": "Cut documents after so many tokens."})
@@ -48,10 +48,11 @@ def main(argv: list[str]) -> None:
     (args,) = parse_arguments(PerplexityArguments, argv=argv, prog="ewc-hf perplexity", description=description)
     dataset = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=Precision(args.precision).value)
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
     result = evaluate_perplexity(
         place(model),
-        AutoTokenizer.from_pretrained(args.model),
-        document_texts(dataset, args.column),
+        tokenizer,
+        document_texts(dataset, args.column, tokenizer),
         args.stride,
         window=args.window,
         max_document_tokens=args.max_document_tokens,

@@ -32,7 +32,7 @@ class PruneArguments:
     text_test: str | None = field(
         default=None, metadata={"help": "Held-out text on which perplexity is measured, before and after."}
     )
-    column: str | None = field(default=None, metadata={"help": "Column of the text; default turns, messages or text."})
+    column: str | None = field(default=None, metadata={"help": "Column of the text; default by its name."})
     num_examples: int = field(default=512, metadata={"help": "Blocks of text to read."})
     block_size: int = field(default=128, metadata={"help": "Tokens a block."})
     max_documents: int = field(default=200, metadata={"help": "Documents that the blocks are sampled from."})
@@ -49,13 +49,14 @@ def main(argv: list[str]) -> None:
     description = "Set the least important weights of a language model to zero."
     (args,) = parse_arguments(PruneArguments, argv=argv, prog="ewc-hf prune", description=description)
     require_sparsity(args.sparsity)
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
     examples, held_out = None, []
     if args.text is not None:
         texts = load_texts(args.text, max_documents=args.max_documents, seed=args.seed)
-        examples = pack(texts, AutoTokenizer.from_pretrained(args.model), args.block_size, column=args.column)
+        examples = pack(texts, tokenizer, args.block_size, column=args.column)
     if args.text_test is not None:
         texts = load_texts(args.text_test, split="test", max_documents=args.max_test_documents, seed=args.seed)
-        held_out = document_texts(texts, args.column)
+        held_out = document_texts(texts, args.column, tokenizer)
     result = prune_checkpoint(
         args.model,
         args.output_dir,

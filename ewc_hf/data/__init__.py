@@ -2,12 +2,13 @@
 
 from .batching import Batch, Collator, batches
 from .context import ContextMixin, context_length, require_within_context, sequence_length
+from .documents import document_texts
 from .labels import IGNORED, is_encoder_decoder, next_tokens, predicts_next_token
 from .logits import logit_pieces, token_nll, widened
 from .packing import pack
 from .padding import pad_examples
 from .sampling import Example, sample_examples
-from .text import document_texts, load_texts
+from .text import load_texts
 from .vocabulary import require_known_tokens
 
 __all__ = [

@@ -1,56 +1,121 @@
-"""Dialogs as text: who speaks, what is said, and whose words are learned."""
+"""Chats: who speaks, what is said and whose words are learned; and how they are written without a chat template."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+Piece = tuple[str, bool]
+"""A piece of a text, and whether its tokens are labels."""
 
-def dialog_segments(turns: Iterable[Any], learn_from: str | None = None) -> list[tuple[str, bool]]:
-    r"""Write a dialog as `speaker: text\n` lines, and tell which pieces are learned.
+_SHAREGPT_ROLES = {
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant",
+    "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "system": "system",
+    "function_call": "assistant", "function_response": "tool", "observation": "tool", "tool": "tool",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A dialog.
+
+    Attributes:
+        messages: as chat templates take them, each with `role` and `content`.
+        answer: index of the first message that is learned where no role is named, what precedes it being the prompt;
+            None where there is no prompt, and all is learned.
+        free_names: whether the roles are any speakers' names, which no chat template knows.
+        tools: that the assistant may call, as chat templates take them.
+    """
+
+    messages: list[dict[str, Any]]
+    answer: int | None = None
+    free_names: bool = False
+    tools: list[Any] | None = None
+
+    def learned_runs(self, learn_from: str | None) -> list[tuple[int, int]]:
+        """Return the first and the last message of each run of words that are labels.
+
+        Args:
+            learn_from: the role whose words are, message by message; None is the answer as a whole or, without a
+                prompt, everyone's.
+        """
+        if learn_from is None:
+            return [(self.answer or 0, len(self.messages) - 1)]
+        return [(index, index) for index, message in enumerate(self.messages) if message["role"] == learn_from]
+
+    def is_learned_whole(self, learn_from: str | None) -> bool:
+        """Tell whether all tokens are labels, names included."""
+        return learn_from is None and self.answer is None
+
+
+def chat_of(turns: Any, tools: list[Any] | None = None) -> Chat:
+    """Read a list of turns: `role` and `content`, ShareGPT's `from` and `value`, or `speaker` and `text`.
+
+    Raises:
+        ValueError: these keys are missing, or their values are no text.
+    """
+    if not isinstance(turns, list):
+        raise ValueError(f"expected a text or a list of turns, got {turns!r:.200}; filter such rows out")
+    messages = [_message(turn) for turn in turns]
+    return Chat(messages, free_names=bool(turns) and "speaker" in turns[0], tools=tools)
+
+
+def lines_of(chat: Chat, learn_from: str | None = None) -> list[Piece]:
+    r"""Write a dialog as `role: words\n` lines; tool calls as JSON.
 
     Args:
-        turns: each with `speaker` and `text`, or with `role` and `content`. What is said is a text, or a list of parts
-            `{"type": "text", "text": ...}`, whose texts are joined.
-        learn_from: the speaker or role whose words are labels; None is everyone's, names included.
+        chat: the dialog.
+        learn_from: see `Chat.learned_runs`; roles themselves are labels only where all is.
 
     Returns:
-        Pieces of text that join to the whole, each with whether its tokens are labels.
-
-    Raises:
-        ValueError: a turn without these keys, or whose values are no text.
+        Pieces that join to the whole.
     """
-    segments = []
-    for turn in turns:
-        speaker, words = speaker_and_words(turn)
-        segments.append((f"{speaker}:", learn_from is None))
-        segments.append((f" {words}\n", learn_from in (None, speaker)))
-    return segments
+    whole, pieces = chat.is_learned_whole(learn_from), []
+    runs = chat.learned_runs(learn_from)
+    for index, message in enumerate(chat.messages):
+        learned = any(first <= index <= last for first, last in runs)
+        pieces += [(f"{message['role']}:", whole), (f" {_words(message)}\n", learned)]
+    return pieces
 
 
-def speaker_and_words(turn: Any) -> tuple[str, str]:
-    """Return who speaks in a turn, and what.
-
-    Raises:
-        ValueError: neither `speaker` and `text` nor `role` and `content` are there, or they are no text.
-    """
-    try:
-        speaker, said = (turn["role"], turn["content"]) if "role" in turn else (turn["speaker"], turn["text"])
-    except (KeyError, TypeError) as error:
-        got = sorted(turn) if isinstance(turn, Mapping) else repr(turn)
+def _message(turn: Any) -> dict[str, Any]:
+    keys = turn.keys() if isinstance(turn, Mapping) else set()
+    if {"role", "content"} <= keys:
+        message = {key: value for key, value in turn.items() if value is not None or key in ("role", "content")}
+        if "tool_calls" in message:
+            message["tool_calls"] = _without_nulls(message["tool_calls"])
+    elif {"from", "value"} <= keys:
+        message = {"role": _SHAREGPT_ROLES.get(turn["from"], turn["from"]), "content": turn["value"]}
+    elif {"speaker", "text"} <= keys:
+        message = {"role": turn["speaker"], "content": turn["text"]}
+    else:
         raise ValueError(
-            f"expected turns with 'speaker' and 'text' or 'role' and 'content', got {got}; rename the keys"
-        ) from error
-    if not isinstance(speaker, str):
-        raise ValueError(f"expected the speaker or role of each turn as text, got {speaker!r}; filter such rows out")
-    return speaker, said if isinstance(said, str) else _joined(said)
+            "expected turns with 'role' and 'content', 'from' and 'value' or 'speaker' and 'text', got "
+            f"{sorted(keys) or repr(turn)}; rename the keys"
+        )
+    if not isinstance(message["role"], str):
+        raise ValueError(f"expected the speaker of each turn as text, got {message['role']!r}; filter such rows out")
+    _words(message)
+    return message
 
 
-def _joined(parts: Any) -> str:
-    """Return the texts of parts `{"type": "text", "text": ...}` as one."""
+def _words(message: Mapping[str, Any]) -> str:
+    """Return what is said, and the calls of tools."""
+    said, calls = message["content"], message.get("tool_calls")
+    if not calls:
+        return _joined(said)
+    written = json.dumps(calls, ensure_ascii=False)
+    return f"{_joined(said)} {written}" if said else written
+
+
+def _joined(said: Any) -> str:
+    """Return a text, or the texts of parts `{"type": "text", "text": ...}` as one."""
+    if isinstance(said, str):
+        return said
     texts = []
-    for part in parts if isinstance(parts, list) else [parts]:
+    for part in said if isinstance(said, list) else [said]:
         text = part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
         if not isinstance(text, str):
             raise ValueError(
@@ -61,46 +126,8 @@ def _joined(parts: Any) -> str:
     return "".join(texts)
 
 
-def document_segments(row: Any, number: int, learn_from: str | None = None) -> list[tuple[str, bool]]:
-    """Write a row, a text or a dialog, as pieces of text, and tell which are learned: of a text all.
-
-    Args:
-        row: the text, or the list of turns.
-        number: of the row in its dataset, to name it by.
-        learn_from: see `dialog_segments`.
-
-    Raises:
-        ValueError: the row is neither, or one of its turns is not as `dialog_segments` takes it.
-    """
-    if isinstance(row, str):
-        return [(row, True)]
-    with _naming_row(number):
-        return dialog_segments(_turns(row), learn_from)
-
-
-def speakers_in(row: Any, number: int) -> set[str]:
-    """Return who speaks in a row's dialog.
-
-    Args:
-        row: the list of turns.
-        number: of the row in its dataset, to name it by.
-
-    Raises:
-        ValueError: as `document_segments`.
-    """
-    with _naming_row(number):
-        return {speaker_and_words(turn)[0] for turn in _turns(row)}
-
-
-def _turns(row: Any) -> list[Any]:
-    if not isinstance(row, list):
-        raise ValueError(f"expected a text or a list of turns, got {row!r:.200}; filter such rows out")
-    return row
-
-
-@contextmanager
-def _naming_row(number: int) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"row {number}: {error}") from error
+def _without_nulls(value: Any) -> Any:
+    """Leave out the keys that Arrow adds to a mapping because others of the column have them."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import torch
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, IterableDataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
-from .chat import document_segments, speakers_in
-from .labels import IGNORED
-from .text import text_column
+from .chat import Chat
+from .documents import RowForm, encode, naming_row, row_form
+from .recognised import require_words, tell_once
 
 _PORTION = 200
 """Documents that are tokenized at once where not all are wanted."""
+_MOST_ASKED = 1000
+"""Documents of a stream among which a speaker is looked for."""
 
 
 def pack(
-    dataset: Dataset,
+    dataset: Dataset | IterableDataset,
     tokenizer: PreTrainedTokenizerBase,
     block_size: int,
     *,
@@ -27,50 +29,58 @@ def pack(
     learn_from: str | None = None,
     max_blocks: int | None = None,
     seed: int = 0,
-) -> Dataset:
-    """Tokenize documents, join them with the end-of-text token and cut them into blocks of equal length.
+) -> Dataset | IterableDataset:
+    """Tokenize documents, join them and cut them into blocks of equal length.
 
-    The remainder of each batch of 1,000 documents (200 with `max_blocks`) that fills no block is dropped.
+    Chats are written by the tokenizer's chat template, where it has one, else as `role: words` lines. The end-of-text
+    token follows each document that no template wrote. The remainder of each batch of 1,000 documents (200 with
+    `max_blocks`) that fills no block is dropped.
 
     Args:
-        dataset: rows with text or dialogs.
+        dataset: rows of texts or chats, as `row_form` knows them; a stream too.
         tokenizer: a fast tokenizer with an end-of-text token.
         block_size: tokens a block.
-        column: which column; by default `turns`, `messages` or `text`.
-        learn_from: of dialogs, the speaker or role whose words are labels; None is all.
-        max_blocks: how many are wanted at most. Documents are then taken in random order, and no more of them are
-            tokenized than fill so many blocks. None is all documents, in their order.
+        column: which column to read; None tells by their names.
+        learn_from: of chats, the speaker or role whose words are labels; None is the completion where rows have a
+            prompt, else everyone's.
+        max_blocks: how many are wanted at most. Documents are then taken in random order, of a stream in its own, and
+            no more of them are tokenized than fill so many blocks. None is all documents, in their order.
         seed: of that order.
 
     Returns:
-        A dataset of `input_ids` and `labels`; labels that do not count are -100.
+        A dataset of `input_ids` and `labels`; labels that do not count are -100. Of a stream without `max_blocks` it
+        is a stream.
 
     Raises:
-        ValueError: no such column, a row that is neither a text nor a dialog of texts, `learn_from` given for plain
-            text or nobody's name, a slow tokenizer or one without an end-of-text token, `max_blocks` below 1, or too
-            little text for one block.
+        ValueError: no such column, a row that is neither a text nor a chat, `learn_from` given for plain text or
+            nobody's name, a tokenizer that is slow, has no end-of-text token or makes no tokens, a chat that its
+            template refuses, `max_blocks` below 1, or too little text for one block.
     """
-    column = text_column(dataset, column)
     if block_size < 2:
         raise ValueError(f"expected block_size >= 2, one token to see and one to predict, got {block_size}")
+    if max_blocks is not None and max_blocks < 1:
+        raise ValueError(f"expected max_blocks >= 1, got {max_blocks}")
+    form = row_form(dataset, column)
     if learn_from is not None:
-        _require_speaker(dataset, column, learn_from)
+        _require_speaker(dataset, form, learn_from)
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
         raise ValueError(
             f"expected a fast tokenizer with an end-of-text token, got {type(tokenizer).__name__} with "
             f"eos_token={tokenizer.eos_token}; set `tokenizer.eos_token`"
         )
+    require_words(tokenizer)
+    tell_once(dataset, form, tokenizer, learn_from)
 
-    if max_blocks is not None and max_blocks < 1:
-        raise ValueError(f"expected max_blocks >= 1, got {max_blocks}")
-
-    def packed(documents: Dataset, numbers: Sequence[int]) -> Dataset:
+    def packed(documents: Dataset | IterableDataset, numbers: Sequence[int] | None = None) -> Dataset:
         """Pack documents, which have these numbers in the whole dataset."""
 
         def tokenize_and_cut(rows: dict[str, list[Any]], indices: list[int]) -> dict[str, list[list[int]]]:
-            numbered = zip(rows[column], indices, strict=True)
-            segments = [document_segments(row, numbers[index], learn_from) for row, index in numbered]
-            encoded = [_encode(document, tokenizer) for document in segments]
+            encoded = []
+            for place, index in enumerate(indices):
+                number = index if numbers is None else numbers[index]
+                document = form.document({name: values[place] for name, values in rows.items()}, number)
+                with naming_row(number):
+                    encoded.append(encode(document, tokenizer, learn_from))
             tokens = list(chain.from_iterable(ids for ids, _ in encoded))
             labels = list(chain.from_iterable(of_document for _, of_document in encoded))
             starts = range(0, len(tokens) - block_size + 1, block_size)
@@ -79,16 +89,17 @@ def pack(
                 "labels": [labels[start : start + block_size] for start in starts],
             }
 
-        return documents.map(
-            tokenize_and_cut,
-            with_indices=True,
-            batched=True,
-            remove_columns=documents.column_names,
-            desc=f"tokenizing into blocks of {block_size}",
-        )
+        names = documents.column_names or list(next(iter(documents)))
+        how = {} if isinstance(documents, IterableDataset) else {"desc": f"tokenizing into blocks of {block_size}"}
+        return documents.map(tokenize_and_cut, with_indices=True, batched=True, remove_columns=names, **how)
 
-    if max_blocks is None:
-        blocks = packed(dataset, range(len(dataset)))
+    if isinstance(dataset, IterableDataset):
+        if max_blocks is None:
+            return packed(dataset)
+        first = list(islice(packed(dataset), max_blocks))
+        blocks = Dataset.from_list(first)
+    elif max_blocks is None:
+        blocks = packed(dataset)
     else:
         order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed)).tolist()
         portions: list[Dataset] = []
@@ -97,42 +108,23 @@ def pack(
         blocks = concatenate_datasets(portions)
         blocks = blocks.select(range(min(max_blocks, len(blocks))))
     if len(blocks) == 0:
+        number = "the stream" if isinstance(dataset, IterableDataset) else f"{len(dataset)} documents"
         raise ValueError(
-            f"expected text for at least one block of {block_size} tokens, got less in {len(dataset)} documents; "
+            f"expected text for at least one block of {block_size} tokens, got less in {number}; "
             "give more text or a smaller block_size"
         )
     return blocks
 
 
-def _require_speaker(dataset: Dataset, column: str, learn_from: str) -> None:
-    if isinstance(dataset[0][column], str):
-        raise ValueError(f"expected dialogs for learn_from='{learn_from}', got plain text in the column '{column}'")
-    speakers: set[str] = set()
-    for number, dialog in enumerate(dataset[column]):
-        speakers.update(speakers_in(dialog, number))
-        if learn_from in speakers:
+def _require_speaker(dataset: Dataset | IterableDataset, form: RowForm, learn_from: str) -> None:
+    roles: set[str] = set()
+    rows = islice(dataset, _MOST_ASKED) if isinstance(dataset, IterableDataset) else dataset
+    for number, row in enumerate(rows):
+        document = form.document(row, number)
+        if not isinstance(document, Chat):
+            columns = "' and '".join(form.columns)
+            raise ValueError(f"expected dialogs for learn_from='{learn_from}', got plain text in '{columns}'")
+        roles.update(message["role"] for message in document.messages)
+        if learn_from in roles:
             return
-    raise ValueError(f"expected learn_from to be one of {sorted(speakers)}, got '{learn_from}'")
-
-
-def _encode(segments: list[tuple[str, bool]], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Tokenize the whole text, so that tokens may cross pieces, and label each token by the piece in which it ends.
-
-    The end-of-text token follows; it is a label where the last piece is.
-    """
-    encoding = tokenizer(
-        "".join(text for text, _ in segments),
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        verbose=False,
-    )
-    ids, end_of_text = encoding["input_ids"], tokenizer.eos_token_id
-    if all(learned for _, learned in segments):
-        return [*ids, end_of_text], [*ids, end_of_text]
-    learned_at = list(chain.from_iterable([learned] * len(text) for text, learned in segments))
-    labels = [
-        token if learned_at[max(end, 1) - 1] else IGNORED
-        for token, (_, end) in zip(ids, encoding["offset_mapping"], strict=True)
-    ]
-    return [*ids, end_of_text], [*labels, end_of_text if learned_at[-1] else IGNORED]
+    raise ValueError(f"expected learn_from to be one of {sorted(roles)}, got '{learn_from}'")

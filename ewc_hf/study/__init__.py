@@ -5,6 +5,7 @@ from .drawing import calm, colour, png
 from .interpolation import interpolate
 from .interpolation_result import Interpolation
 from .line import WeightLine
+from .line_ends import tokenizer_folder
 from .parsing import parse_settings
 from .protocol import Measurement, StudyData, keep_protocol, require_one_gpu
 from .pruned_checkpoint import ESTIMATED, MAGNITUDE, PrunedCheckpoint, prune_checkpoint
@@ -52,6 +53,7 @@ __all__ = [
     "sweep_of",
     "sweep_table",
     "sweeps_of",
+    "tokenizer_folder",
     "with_interval",
     "write_degradation",
     "write_report",

@@ -58,9 +58,7 @@ def open_ends(base: str | os.PathLike[str], tuned: str | os.PathLike[str], scrat
     old_folder, given = find_checkpoint(base), find_checkpoint(tuned)
     if is_adapter(old_folder):
         raise ValueError(f"expected a whole model as base, got the adapter '{base}'; merge it and save the model")
-    tokenizer = _first_with(("tokenizer.json", "tokenizer_config.json"), given, old_folder)
-    if tokenizer is None:
-        raise ValueError(f"expected a tokenizer in '{tuned}' or '{base}', got none; save it beside one of the models")
+    tokenizer = tokenizer_folder(base, tuned)
     new_folder = merge_adapter(old_folder, given, scratch / "merged") if is_adapter(given) else given
     old, new = open_model(old_folder, scratch / "base"), open_model(new_folder, scratch / "tuned")
     old_tensors = _by_the_names_of(new, old)
@@ -72,6 +70,18 @@ def open_ends(base: str | os.PathLike[str], tuned: str | os.PathLike[str], scrat
         logger.warning(f"The line has the tuned model's configuration, which differs from the base's in {changed}")
     generation = _first_with(("generation_config.json",), new_folder, old_folder)
     return LineEnds(new_folder, old_tensors, new.tensors, tokenizer, generation or new_folder)
+
+
+def tokenizer_folder(base: str | os.PathLike[str], tuned: str | os.PathLike[str]) -> Path:
+    """Return the folder of the tuned model's tokenizer, or else of the base's.
+
+    Raises:
+        ValueError: neither has one.
+    """
+    folder = _first_with(("tokenizer.json", "tokenizer_config.json"), find_checkpoint(tuned), find_checkpoint(base))
+    if folder is None:
+        raise ValueError(f"expected a tokenizer in '{tuned}' or '{base}', got none; save it beside one of the models")
+    return folder
 
 
 def _by_the_names_of(new: Checkpoint, old: Checkpoint) -> StoredTensors:

@@ -51,7 +51,7 @@ def read_study_data(texts: StudyTexts) -> StudyData:
     return StudyData(
         retention_examples=pack(retention, tokenizer, texts.block_size, column=texts.retention_column),
         task_examples=pack(task, tokenizer, texts.block_size, column=texts.task_column, learn_from=texts.learn_from),
-        retention_texts=document_texts(retention_test, texts.retention_column),
-        task_texts=document_texts(task_test, texts.task_column),
+        retention_texts=document_texts(retention_test, texts.retention_column, tokenizer),
+        task_texts=document_texts(task_test, texts.task_column, tokenizer),
         names=TextNames(task=texts.task_name, retention=texts.retention_name),
     )

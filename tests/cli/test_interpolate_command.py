@@ -119,7 +119,7 @@ def test_a_budget_may_stand_in_a_file(tmp_path, words):
         (["--max_task_loss", "2"], r"expected max_task_loss as .*, got '2'; write '2%'"),
         (["--points", "1"], "expected points >= 2, the two ends among them, got 1"),
         (["--task_column", "none"], r"expected a column named none, got \['body'\]"),
-        (["--task", "no/such.txt"], "expected at least one document in 'no/such.txt'"),
+        (["--task", "no/such.txt"], r"expected a file, .*, got 'no/such.txt', which does not exist"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, words, more, message):

@@ -6,7 +6,7 @@ from dialogs import MESSAGES, TURNS, WRITTEN
 from tiny import tiny_tokenizer
 
 from ewc_hf.data import document_texts, pack
-from ewc_hf.data.chat import dialog_segments
+from ewc_hf.data.chat import chat_of, lines_of
 
 GREETING = [{"role": "ann", "content": [{"type": "text", "text": "Hello there!"}]}]
 
@@ -23,7 +23,7 @@ def in_parts(turn):
 )
 @pytest.mark.parametrize("learn_from", [None, "ann", "bob", "nobody"])
 def test_segments_join_to_the_text(turns, learn_from):
-    segments = dialog_segments(turns, learn_from)
+    segments = lines_of(chat_of(turns), learn_from)
     assert "".join(text for text, _ in segments) == WRITTEN
     learned = "".join(text for text, learned in segments if learned)
     said = {"ann": " Hello there!\n \n", "bob": " Snow  fell, 🥊 and\nthe river… \n bob: I am well\n", "nobody": ""}
@@ -34,8 +34,8 @@ def test_segments_join_to_the_text(turns, learn_from):
     "turn", [{"speaker": "ann", "content": "x"}, {"role": "ann", "text": "x"}, {"text": "x"}, {"from": "ann"}]
 )
 def test_a_turn_without_its_keys_is_named(turn):
-    with pytest.raises(ValueError, match=r"'speaker' and 'text' or 'role' and 'content', got \["):
-        dialog_segments([turn])
+    with pytest.raises(ValueError, match=r"'from' and 'value' or 'speaker' and 'text', got \["):
+        chat_of([turn])
 
 
 NO_TEXT = {

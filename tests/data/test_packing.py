@@ -11,7 +11,7 @@ from dialogs import MESSAGES, TURNS, WRITTEN
 from tiny import BOS, SENTENCES, encode, tiny_tokenizer
 
 from ewc_hf.data import IGNORED, document_texts, load_texts, pack
-from ewc_hf.data.chat import dialog_segments
+from ewc_hf.data.chat import chat_of, lines_of
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 
@@ -111,7 +111,7 @@ def packed(turns, tokenizer, learn_from, column="turns"):
 def test_labels_are_the_words_of_the_speaker(tokenizer, column, turns, learn_from):
     ids, labels = packed(turns, tokenizer, learn_from, column)
     assert ids == encode(tokenizer, WRITTEN), "pieces tokenize as the whole does"
-    segments = dialog_segments(turns, learn_from)
+    segments = lines_of(chat_of(turns), learn_from)
     for learned in (True, False):
         tokens = [token for token, label in zip(ids, labels, strict=True) if (label != IGNORED) is learned]
         assert tokenizer.decode(tokens) == "".join(text for text, counts in segments if counts is learned)
@@ -124,9 +124,9 @@ def test_a_token_across_two_pieces_belongs_to_the_one_it_ends_in():
     written = "ann: Snow\nbob: Snow fell\n" * 3
     tokenizer = tiny_tokenizer(sentences=[written] * 5, splits_words=False)
     tokens = encode(tokenizer, written)
-    learned = [text for text, counts in dialog_segments(turns, "bob") for _ in text if counts]
+    learned = [text for text, counts in lines_of(chat_of(turns), "bob") for _ in text if counts]
     assert len(learned) == 3 * len(" Snow fell\n")
-    owners = list(chain.from_iterable([counts] * len(text) for text, counts in dialog_segments(turns, "bob")))
+    owners = list(chain.from_iterable([counts] * len(text) for text, counts in lines_of(chat_of(turns), "bob")))
     ends = [len(tokenizer.decode(tokens[: number + 1])) for number in range(len(tokens))]
     assert any(len(set(owners[start:end])) > 1 for start, end in zip([0, *ends], ends, strict=False))
     blocks = pack(Dataset.from_list([{"turns": turns}]), tokenizer, len(tokens) + 1, learn_from="bob")
@@ -142,7 +142,7 @@ def test_a_speaker_whom_nobody_is_is_refused(tokenizer):
 
 def test_learning_from_someone_needs_dialogs(tokenizer):
     dataset = Dataset.from_dict({"text": SENTENCES})
-    with pytest.raises(ValueError, match="expected dialogs for learn_from='bob', got plain text in the column 'text'"):
+    with pytest.raises(ValueError, match="expected dialogs for learn_from='bob', got plain text in 'text'"):
         pack(dataset, tokenizer, 4, learn_from="bob")
 
 
