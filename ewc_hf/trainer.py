@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,17 @@ from .importance import SynapticIntelligence
 from .penalty import (
     CoupledPenalty,
     Coupling,
-    Diagonal,
     HeldConsolidation,
     PenaltyRecord,
     Remembered,
+    Term,
     penalty_record,
     recorded_penalty,
     require_all_coupled,
     require_matching_model,
     require_same_penalty,
     resumed_penalty,
+    terms_of,
 )
 from .rehearsal import Rehearsal, RehearsalRecord, Rehearser, require_same_rehearsal
 from .resuming import ResumingMixin, states_in
@@ -200,19 +200,15 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
         peaks = (recorded or given)["peak_learning_rates"]
         self._record(PenaltyRecord, penalty={**given, "peak_learning_rates": peaks})
         alphas = peaks if given_alpha is None else [given_alpha] * len(optimizer.param_groups)
-        diagonal = Diagonal(
-            consolidation,
-            parameters,
-            bfloat16=bfloat16,
-            offload=options.ewc_offload,
-            fused=self.args.torch_compile
-            or (find_spec("triton") is not None and all(p.weight.is_cuda for p in parameters)),
-        )
+        compiled, offload = self.args.torch_compile, options.ewc_offload
+        diagonal, low_rank = terms_of(consolidation, self.model, parameters, bfloat16, offload, compiled)
         in_nats = consolidation.metadata["unit"] == NATS_PER_TOKEN
-        penalty = CoupledPenalty([diagonal], parameters, coupling, ewc_lambda, alphas, predicts_forgetting=in_nats)
-        require_all_coupled(self._protected, diagonal.names)
+        terms: list[Term] = [diagonal, low_rank]
+        penalty = CoupledPenalty(terms, parameters, coupling, ewc_lambda, alphas, predicts_forgetting=in_nats)
+        require_all_coupled(self._protected, diagonal.names | low_rank.names)
         self._penalty, self._step_hook = penalty, optimizer.register_step_post_hook(penalty.pull)
-        if (options.ewc_offload or bfloat16) and not isinstance(consolidation, StoredConsolidation):
+        kept_elsewhere = isinstance(consolidation, StoredConsolidation) or low_rank.names
+        if (offload or bfloat16) and not kept_elsewhere:
             self._remembered = diagonal.held(consolidation.metadata)
 
     def _uncouple_penalty(self) -> None:

@@ -1,5 +1,6 @@
 """Where are the numbers of a parameter in this process?"""
 
+from .adapted import AdaptedMatrix, Adapter, adapted_matrices
 from .choose import require_engine, stepped_parameters
 from .chunks import displacement, in_chunks
 from .full_precision import in_full_precision
@@ -44,6 +45,8 @@ from .sharding import (
 )
 
 __all__ = [
+    "AdaptedMatrix",
+    "Adapter",
     "Cut",
     "LocalParameter",
     "LocalParameters",
@@ -51,6 +54,7 @@ __all__ = [
     "Rows",
     "Sharding",
     "SteppedParameters",
+    "adapted_matrices",
     "add_up",
     "agreed",
     "all_agree",

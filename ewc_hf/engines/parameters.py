@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from .adapter_names import names_without_adapters
 from .processes import sum_over
 from .sharding import Part, Sharding, is_sharded, local_part, part_of, sharded_like
 
@@ -56,12 +57,17 @@ def unwrap(model: nn.Module) -> nn.Module:
 def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return a model's parameters by canonical name; tied weights appear once.
 
+    Names are those of the model inside wrappers, and inside PEFT: of a base weight, or of a copy of it that is trained
+    in its place (`modules_to_save`), that which it has without adapters.
+
     FSDP2 leaves some of them gathered after a forward pass; these are sharded again.
     """
-    for module in unwrap(model).modules():
+    inner = unwrap(model)
+    for module in inner.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
-    return {_canonical(name): p for name, p in unwrap(model).named_parameters()}
+    without_adapters = names_without_adapters(inner)
+    return {_canonical(without_adapters(name)): p for name, p in inner.named_parameters()}
 
 
 def _canonical(name: str) -> str:

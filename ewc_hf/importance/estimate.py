@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from datasets import Dataset
@@ -16,6 +16,7 @@ from ..data import IGNORED, Collator, Example, batches, sample_examples
 from ..engines import (
     evaluating,
     in_full_precision,
+    is_sharded,
     num_processes,
     process_index,
     trainable_parameters,
@@ -89,12 +90,13 @@ def estimate_importance(
         ValueError: unknown method or label source, an empty dataset, one without a label token, a batch without inputs
             or `labels`, a token or label past the model's, a model whose own loss is not the labels' mean negative
             log-likelihood, no trainable parameter, an estimate that is not finite, a layer whose signal is not known,
-            a `resume_file` of another estimate, collator or version or in several processes, or a model sharded by
-            ZeRO-3.
+            an adapter that was not trained yet, a `resume_file` of another estimate, collator or version or in several
+            processes, or a model sharded by ZeRO-3.
     """
     method, label_source, output = Method(method), LabelSource(labels), MASOutput(mas_output)
     model = unwrap(model)
     parameters = trainable_parameters(model)
+    _require_trained_adapters(parameters)
     examples = sample_examples(dataset, num_examples, seed)
     estimator: Estimator
     details, unit = {}, method.unit
@@ -155,3 +157,14 @@ def estimate_importance(
     )
     unfinished.remove()
     return consolidation
+
+
+def _require_trained_adapters(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Refuse adapters as they are made: where `B` is 0 nothing depends on `A`, whose importance would be 0."""
+    for name, parameter in parameters.items():
+        is_b = "lora_B" in name or "lora_embedding_B" in name
+        if is_b and not is_sharded(parameter) and not parameter.any():
+            raise ValueError(
+                f"expected trained adapters, got '{name}' of zeros, with which every importance of its A is 0; "
+                "estimate on the model without adapters, whose importance protects one that adapters tune, too"
+            )

@@ -3,20 +3,26 @@
 from .coupling import CoupledPenalty, Coupling
 from .diagonal import Diagonal
 from .held import HeldConsolidation, Remembered
+from .low_rank import LowRank
 from .protected import require_all_coupled, require_matching_model
+from .quadratic import Term
 from .record import PenaltyRecord, penalty_record, recorded_penalty, require_same_penalty, resumed_penalty
+from .terms import terms_of
 
 __all__ = [
     "CoupledPenalty",
     "Coupling",
     "Diagonal",
     "HeldConsolidation",
+    "LowRank",
     "PenaltyRecord",
     "Remembered",
+    "Term",
     "penalty_record",
     "recorded_penalty",
     "require_all_coupled",
     "require_matching_model",
     "require_same_penalty",
     "resumed_penalty",
+    "terms_of",
 ]

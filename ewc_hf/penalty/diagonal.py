@@ -63,8 +63,8 @@ class Diagonal:
                     anchor = rounded if torch.equal(rounded.to(anchor), anchor) else anchor
                 device = torch.device("cpu") if offload else weight.device
                 pinned = offload and weight.is_cuda
-                self.importance[parameter.name] = _placed(importance, device, pinned)
-                self.anchor[parameter.name] = _placed(anchor, device, pinned)
+                self.importance[parameter.name] = placed(importance, device, pinned)
+                self.anchor[parameter.name] = placed(anchor, device, pinned)
                 if torch.finfo(weight.dtype).bits < 32:
                     logger.warning_once(
                         f"The weights are {weight.dtype}: pulls below their precision round away. "
@@ -106,7 +106,7 @@ class Diagonal:
                 proximal_step(p.weight, anchor, omega, ewc_lambda, step, self._fused)
 
 
-def _placed(tensor: Tensor, device: torch.device, pinned: bool) -> Tensor:
+def placed(tensor: Tensor, device: torch.device, pinned: bool) -> Tensor:
     """Move a tensor and not what it was cut from; what a GPU reads from the host is pinned, so as not to wait."""
     tensor = tensor.to(device)
     if tensor.untyped_storage().nbytes() > tensor.nbytes:

@@ -41,7 +41,7 @@ def penalty_value(weight: Tensor, anchor: Tensor, importance: Tensor, ewc_lambda
     dtype = _compute_dtype(weight, importance)
     total = torch.zeros((), dtype=dtype, device=weight.device)
     if ewc_lambda > 0:
-        inverse_lambda, alpha_tensor = _positive(1 / ewc_lambda, dtype), _positive(alpha, dtype)
+        inverse_lambda, alpha_tensor = positive(1 / ewc_lambda, dtype), positive(alpha, dtype)
         for w, a, omega in in_chunks(weight, anchor, importance):
             compliance = inverse_lambda / omega.to(dtype) + alpha_tensor
             total += displacement(w, a, dtype).square_().div_(compliance).sum()
@@ -78,7 +78,7 @@ def add_penalty_gradient(
     """
     if ewc_lambda > 0:
         dtype = _compute_dtype(weight, importance)
-        scalars = _positive(1 / ewc_lambda / loss_scale, dtype), _positive(alpha / loss_scale, dtype)
+        scalars = positive(1 / ewc_lambda / loss_scale, dtype), positive(alpha / loss_scale, dtype)
         fused &= weight.numel() >= _WORTH_FUSING
         kernel = _compiled(_gradient_kernel) if fused else _gradient_kernel
         for g, w, a, omega in in_chunks(grad, weight, anchor, importance, fused=fused):
@@ -117,12 +117,12 @@ def proximal_step(
     fused &= weight.numel() >= _WORTH_FUSING
     kernel = _compiled(_proximal_kernel) if fused else _proximal_kernel
     if step.second_moment is None:
-        compliance = _positive(1 / strength, dtype)
+        compliance = positive(1 / strength, dtype)
         for w, a, omega in in_chunks(weight, anchor, importance, fused=fused):
             kernel(w, a, omega, compliance)
     else:
-        slope = _positive(1 / (strength * step.bias_correction**0.5), dtype)
-        offset = _positive(step.eps / strength, dtype)
+        slope = positive(1 / (strength * step.bias_correction**0.5), dtype)
+        offset = positive(step.eps / strength, dtype)
         for w, a, omega, v in in_chunks(weight, anchor, importance, step.second_moment, fused=fused):
             kernel(w, a, omega, offset, v, slope)
 
@@ -157,7 +157,7 @@ def _compute_dtype(weight: Tensor, importance: Tensor) -> torch.dtype:
     return torch.promote_types(torch.promote_types(weight.dtype, importance.dtype), torch.float32)
 
 
-def _positive(number: float | Tensor, dtype: torch.dtype) -> Tensor:
+def positive(number: float | Tensor, dtype: torch.dtype) -> Tensor:
     """Return a scalar that is neither zero nor infinite in `dtype`; a tensor, so that no kernel is compiled for it."""
     if isinstance(number, Tensor):
         limits = torch.finfo(dtype)
@@ -168,4 +168,4 @@ def _positive(number: float | Tensor, dtype: torch.dtype) -> Tensor:
 @lru_cache(maxsize=64)
 def _positive_constant(number: float, dtype: torch.dtype) -> Tensor:
     """A step needs the same few scalars for each of its parameters."""
-    return _positive(torch.tensor(number, dtype=torch.float64), dtype)
+    return positive(torch.tensor(number, dtype=torch.float64), dtype)

@@ -7,7 +7,7 @@ from collections.abc import Set
 from torch import nn
 from transformers.utils import logging
 
-from ..engines import named_parameters, trainable_parameters, whole_shape
+from ..engines import adapted_matrices, named_parameters, trainable_parameters, whole_shape
 from .held import Remembered
 
 logger = logging.get_logger(__name__)
@@ -22,21 +22,27 @@ def require_matching_model(consolidation: Remembered, model: nn.Module) -> froze
     """Check that a consolidation protects weights that the model trains; warn of what it does not.
 
     Returns:
-        The names of the protected parameters that are trained.
+        The names of the trained parameters that move protected weights: these weights themselves, and adapters.
 
     Raises:
-        ValueError: no trainable parameter has an importance, or a shape differs.
+        ValueError: no trainable parameter moves a weight that has an importance, a shape differs, or the model has
+            adapters of which the penalty cannot take account (`adapted_matrices`).
     """
     trainable, protected = trainable_parameters(model), protected_parameters(consolidation, model)
-    shared = protected.keys() & trainable.keys()
+    adapted = {name: matrix for name, matrix in adapted_matrices(model).items() if name in protected}
+    of_adapters = trainable.keys() & frozenset().union(*(matrix.parameter_names for matrix in adapted.values()))
+    themselves = protected.keys() & trainable.keys()
+    shared = themselves | of_adapters
     if not shared:
         raise ValueError(
             f"expected parameters named as in the consolidation, such as '{next(iter(consolidation.importance))}', "
-            f"got only others, such as '{next(iter(trainable))}'; a wrapper like PEFT puts a prefix before the "
-            "names: train the model itself, or estimate the importance on the wrapped model"
+            f"got only others, such as '{next(iter(trainable))}'; give the consolidation of this architecture, or "
+            "estimate the importance on the model as it is trained"
         )
-    for name in sorted(shared):
-        expected, got = tuple(consolidation.importance[name].shape), tuple(whole_shape(trainable[name]))
+    shapes = {name: whole_shape(trainable[name]) for name in themselves}
+    shapes |= {name: matrix.shape for name, matrix in adapted.items()}
+    for name in sorted(shapes):
+        expected, got = tuple(consolidation.importance[name].shape), tuple(shapes[name])
         if expected != got:
             raise ValueError(
                 f"expected '{name}' of shape {expected} as in the consolidation, got {got}; estimate the importance "

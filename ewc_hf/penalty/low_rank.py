@@ -1,0 +1,178 @@
+r"""The term in low-rank adapters, `Delta W = \sum_k s_k B_k A_k` beside a frozen `W*`: EWC of the merged weights.
+
+    P(A, B) = lambda/2 \sum_ij Omega_ij (Delta W)_ij^2                                            (plain)
+    G = dP/d(Delta W) = lambda Omega * Delta W,    dP/dA_k = s_k B_k^T G,    dP/dB_k = s_k G A_k^T
+
+and Omega / (1 + alpha lambda Omega) in place of Omega where it is stabilized. The anchor is the frozen weight itself,
+so none is held; the importance is that of the adapted matrices only.
+
+Shapes: O outputs, I inputs, R rank of an adapter, N rows of a block of outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..engines import AdaptedMatrix, Adapter, LocalParameters, Part, SteppedParameters, is_sharded
+from .diagonal import placed
+from .held import Remembered
+from .kernels import positive
+from .quadratic import Lent
+from .step_size import StepSize, step_size
+
+_BLOCK = 1 << 22
+"""Numbers of `Delta W` that are held at once."""
+
+
+class LowRank:
+    """Importance of the matrices that adapters change: a `Term` on the adapters' parameters.
+
+    Args:
+        consolidation: importance by the names of the adapted weights.
+        matrices: that adapters change; those that the consolidation tells of belong to this term.
+        parameters: those that the optimizer steps.
+        bfloat16: round the importance to bfloat16.
+        offload: leave it in the host's memory, from where each step reads it.
+
+    Attributes:
+        names: of the adapters' parameters that are trained.
+
+    Raises:
+        ValueError: adapters that an engine shards.
+    """
+
+    def __init__(
+        self,
+        consolidation: Remembered,
+        matrices: Mapping[str, AdaptedMatrix],
+        parameters: SteppedParameters,
+        bfloat16: bool = False,
+        offload: bool = False,
+    ) -> None:
+        self._matrices = [matrix for name, matrix in matrices.items() if name in consolidation.importance]
+        self.names = parameters.names & frozenset().union(*(matrix.parameter_names for matrix in self._matrices))
+        if self.names:
+            _require_whole(parameters, self._matrices)
+        self._importance: dict[str, Tensor] = {}
+        for matrix in self._matrices:
+            whole = Part(0, matrix.shape)
+            omega, weight = whole.of(consolidation.importance[matrix.name]), matrix.adapters[0].b
+            omega_OI = omega.T.contiguous() if matrix.transposed else omega
+            omega_OI = omega_OI.bfloat16() if bfloat16 else omega_OI
+            device = torch.device("cpu") if offload else weight.device
+            self._importance[matrix.name] = placed(omega_OI, device, offload and weight.is_cuda)
+
+    def values(self, lent: Lent, ewc_lambda: float, alphas: Sequence[float]) -> dict[str, Tensor]:
+        """Return `lambda/2 sum Omega / (1 + alpha lambda Omega) (Delta W)^2` of each matrix, by a name of its own."""
+        values = {}
+        for matrix in self._of(lent):
+            name, alpha = self._alpha(matrix, lent, alphas)
+            total = torch.zeros((), dtype=self._dtype(matrix), device=matrix.adapters[0].b.device)
+            for _, change_NI, strength_NI in self._blocks(matrix, ewc_lambda, alpha):
+                total += change_NI.square_().mul_(strength_NI).sum()
+            values[name] = total / 2
+        return values
+
+    def add_gradient(self, lent: Lent, ewc_lambda: float, alphas: Sequence[float], loss_scale: float) -> None:
+        """Add `loss_scale` times the gradient in closed form to those of `A` and `B`."""
+        for matrix in self._of(lent):
+            _, alpha = self._alpha(matrix, lent, alphas)
+            for rows, change_NI, strength_NI in self._blocks(matrix, ewc_lambda, alpha):
+                gradient_NI = change_NI.mul_(strength_NI)
+                for adapter in matrix.adapters:
+                    scale, dtype = adapter.scale * loss_scale, gradient_NI.dtype
+                    if adapter.b_name in lent and (grad := lent[adapter.b_name].grad) is not None:
+                        grad[rows] += (scale * (gradient_NI @ adapter.a.data.to(dtype).T)).to(grad)
+                    if adapter.a_name in lent and (grad := lent[adapter.a_name].grad) is not None:
+                        grad += (scale * (adapter.b.data[rows].to(dtype).T @ gradient_NI)).to(grad)
+
+    def pull(self, lent: Lent, ewc_lambda: float, optimizer: torch.optim.Optimizer) -> None:
+        """Take the proximal step of each `B` given all else: a ridge regression of each of its rows.
+
+        With `a` the optimizer's step per unit of gradient at each weight of a row `b` of `B`, it minimizes
+        `P + sum_r (u_r - b_r)^2 / (2 a_r)` over `u`, in `R x R` systems:
+
+            u = b - (diag(1/a) + lambda s^2 A diag(omega) A^T)^{-1} lambda s A (omega * Delta w)
+        """
+        for matrix in self._of(lent):
+            for adapter in matrix.adapters:
+                if adapter.b_name in lent:
+                    self._pull(matrix, adapter, ewc_lambda, step_size(optimizer, lent[adapter.b_name]))
+
+    def _pull(self, matrix: AdaptedMatrix, adapter: Adapter, ewc_lambda: float, step: StepSize) -> None:
+        a_RI = adapter.a.data.double()
+        for rows, change_NI, strength_NI in self._blocks(matrix, ewc_lambda, 0.0, per_output=len(a_RI)):
+            root_NR = _step(step, adapter.b.data[rows], rows).sqrt()
+            weighted_NIR = strength_NI.double()[:, :, None] * a_RI.T
+            gradient_NR = adapter.scale * torch.einsum("nir,ni->nr", weighted_NIR, change_NI.double())
+            curvature_NRR = adapter.scale**2 * (a_RI @ weighted_NIR)
+            system_NRR = root_NR[:, :, None] * curvature_NRR * root_NR[:, None, :]
+            system_NRR.diagonal(dim1=1, dim2=2).add_(1)
+            scaled_NR1 = (root_NR * gradient_NR)[:, :, None]
+            move_NR = root_NR * torch.cholesky_solve(scaled_NR1, torch.linalg.cholesky(system_NRR))[:, :, 0]
+            adapter.b.data[rows] -= move_NR.to(adapter.b.dtype)
+
+    def _of(self, lent: Lent) -> Iterator[AdaptedMatrix]:
+        """Yield the matrices of which a parameter is lent."""
+        for matrix in self._matrices:
+            if not matrix.parameter_names.isdisjoint(lent):
+                yield matrix
+
+    def _alpha(self, matrix: AdaptedMatrix, lent: Lent, alphas: Sequence[float]) -> tuple[str, float]:
+        """Return the matrix's first `B` that is lent, or else `A`, and the alpha of its group."""
+        names = [k.b_name for k in matrix.adapters] + [k.a_name for k in matrix.adapters]
+        name = next(name for name in names if name in lent)
+        return name, alphas[lent[name].group_index]
+
+    def _blocks(
+        self, matrix: AdaptedMatrix, ewc_lambda: float, alpha: float, per_output: int = 1
+    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield rows, their `Delta W`, and `lambda Omega / (1 + alpha lambda Omega)` of them, as new tensors.
+
+        Args:
+            matrix: that is adapted.
+            ewc_lambda: lambda; at 0 there are none.
+            alpha: a learning rate, or 0.
+            per_output: numbers that are wanted of each number of `Delta W`.
+        """
+        if ewc_lambda == 0:
+            return
+        omega_OI, dtype = self._importance[matrix.name], self._dtype(matrix)
+        outputs, inputs = omega_OI.shape
+        num_rows = max(1, _BLOCK // (inputs * per_output))
+        inverse_lambda, alpha_tensor = positive(1 / ewc_lambda, dtype), positive(alpha, dtype)
+        for first in range(0, outputs, num_rows):
+            rows = slice(first, first + num_rows)
+            change_NI = matrix.change(rows, dtype)
+            compliance_NI = (inverse_lambda / omega_OI[rows].to(change_NI)).add_(alpha_tensor)
+            yield rows, change_NI, compliance_NI.reciprocal_()
+
+    def _dtype(self, matrix: AdaptedMatrix) -> torch.dtype:
+        return torch.promote_types(matrix.adapters[0].b.dtype, torch.float32)
+
+
+def low_rank_value_reference(
+    a: Tensor, b: Tensor, scale: float, omega_OI: Tensor, ewc_lambda: float, alpha: float
+) -> Tensor:
+    """Read like the formula of the term, for one adapter."""
+    change = scale * b @ a
+    return (ewc_lambda / 2 * omega_OI / (1 + alpha * ewc_lambda * omega_OI) * change**2).sum()
+
+
+def _step(step: StepSize, like: Tensor, rows: slice) -> Tensor:
+    """Return `a` of rows of a parameter, in float64."""
+    if step.second_moment is None:
+        return torch.full_like(like, step.numerator, dtype=torch.float64)
+    return step.numerator / ((step.second_moment[rows].double() / step.bias_correction).sqrt() + step.eps)
+
+
+def _require_whole(parameters: SteppedParameters, matrices: Sequence[AdaptedMatrix]) -> None:
+    sharded = any(is_sharded(p) for m in matrices for adapter in m.adapters for p in (adapter.a, adapter.b))
+    if sharded or not isinstance(parameters, LocalParameters):
+        raise ValueError(
+            "expected adapters that are whole in each process, got ones that FSDP2 or DeepSpeed shards; train them "
+            "with DistributedDataParallel"
+        )

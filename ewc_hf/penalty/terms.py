@@ -1,0 +1,40 @@
+"""The terms of a penalty on a model: of what is trained itself, and of what adapters change."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from torch import nn
+
+from ..engines import SteppedParameters, adapted_matrices
+from .diagonal import Diagonal
+from .held import Remembered
+from .low_rank import LowRank
+
+
+def terms_of(
+    consolidation: Remembered,
+    model: nn.Module,
+    parameters: SteppedParameters,
+    bfloat16: bool,
+    offload: bool,
+    compiled: bool,
+) -> tuple[Diagonal, LowRank]:
+    """Return the term in single weights and the one in low-rank adapters; together they hold all that is remembered.
+
+    Args:
+        consolidation: importance and anchor.
+        model: as it is trained.
+        parameters: those that the optimizer steps.
+        bfloat16: hold the importance in bfloat16, and the anchor where that loses nothing.
+        offload: leave both in the host's memory.
+        compiled: whether kernels are compiled on any device; on GPUs they are where Triton is installed.
+
+    Raises:
+        ValueError: adapters that the penalty cannot take account of (`adapted_matrices`), or that an engine shards.
+    """
+    fused = compiled or (find_spec("triton") is not None and all(p.weight.is_cuda for p in parameters))
+    return (
+        Diagonal(consolidation, parameters, bfloat16, offload, fused),
+        LowRank(consolidation, adapted_matrices(model), parameters, bfloat16, offload),
+    )
