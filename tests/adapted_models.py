@@ -1,4 +1,4 @@
-"""Small float64 models with LoRA's adapters: a Llama of `Linear` layers, and any other, as the GPT-2 of `small_runs`."""
+"""Small float64 models with LoRA's adapters: a Llama, of `Linear` layers, or another, as `small_runs` has."""
 
 import torch
 from peft import LoraConfig, get_peft_model

@@ -1,0 +1,79 @@
+"""Fine-tune a chat model with TRL's `SFTTrainer`, whole or by LoRA, held to what it knew.
+
+accelerate launch recipes/finetune_trl.py --model_name_or_path gpt2 --task chats.jsonl --assistant_only_loss \
+    --consolidation out/gpt2-old --use_peft --max_steps 200 --output_dir out/tuned
+
+It takes every argument of TRL's `SFTConfig` and `ModelConfig`. `--rehearsal FOLDER` holds the model at its old
+answers, with the penalty or in its place. A YAML file gives defaults: `--config FILE.yaml`. TRL comes with the extra
+`ewc_hf[trl]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import AutoTokenizer
+from trl import ModelConfig, get_peft_config, get_quantization_config
+
+from ewc_hf.cli import parse_arguments
+from ewc_hf.data import document_texts, load_texts
+from ewc_hf.sft import EWCSFTConfig, EWCSFTTrainer
+
+
+@dataclass
+class ChatArguments:
+    """What is learned, and what must not be forgotten."""
+
+    task: str = field(metadata={"help": "Chats or text to learn, as TRL takes them: a file, folder or Hub dataset."})
+    task_test: str | None = field(default=None, metadata={"help": "Held-out chats or text of the task."})
+    consolidation: str | None = field(default=None, metadata={"help": "What to remember: a folder or a Hub id."})
+    rehearsal: str | None = field(
+        default=None, metadata={"help": "Rows with the old model's answers: a folder or a Hub id."}
+    )
+    retention_test: str | None = field(
+        default=None, metadata={"help": "Held-out old text, for `eval_retention_perplexity`; needs task_test."}
+    )
+    max_test_documents: int = field(default=30, metadata={"help": "Held-out documents of each kind."})
+
+
+def main() -> None:
+    """Fine-tune, evaluate and save."""
+    args, training, model = parse_arguments(ChatArguments, EWCSFTConfig, ModelConfig, description=__doc__)
+    if args.retention_test is not None and args.task_test is None:
+        raise ValueError("expected task_test beside retention_test, got None; both are read in one evaluation")
+
+    # 1. Chats, which TRL writes by the tokenizer's template, and held-out text of both kinds.
+    tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
+    task, held_out, retention_texts = load_texts(args.task), None, {}
+    if args.task_test is not None:
+        held_out = load_texts(args.task_test, split="test", max_documents=args.max_test_documents)
+    if args.retention_test is not None:
+        texts = load_texts(args.retention_test, split="test", max_documents=args.max_test_documents)
+        retention_texts["retention"] = document_texts(texts, tokenizer=tokenizer)
+
+    # 2. Training, of adapters with `--use_peft`: a consolidation of the base model holds them too.
+    training.model_init_kwargs = {"dtype": model.dtype or "float32", "revision": model.model_revision}
+    trainer = EWCSFTTrainer(
+        model.model_name_or_path,
+        training,
+        train_dataset=task,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model),
+        quantization_config=get_quantization_config(model),
+        consolidation=args.consolidation,
+        rehearsal=args.rehearsal,
+        retention_texts=retention_texts,
+    )
+    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    trainer.save_model()
+
+    # 3. How well both are known.
+    if held_out is not None:
+        metrics = trainer.evaluate()
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
+
+
+if __name__ == "__main__":
+    main()
