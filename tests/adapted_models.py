@@ -1,13 +1,14 @@
 """Small float64 models with LoRA's adapters: a Llama, of `Linear` layers, or another, as `small_runs` has."""
 
 import torch
+from conftest import VOCAB
 from peft import LoraConfig, get_peft_model
 from transformers import GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 
 def llama():
     config = LlamaConfig(
-        vocab_size=11, hidden_size=8, intermediate_size=12, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=VOCAB, hidden_size=8, intermediate_size=12, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=16, initializer_range=0.2, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     torch.manual_seed(0)

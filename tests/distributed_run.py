@@ -55,7 +55,7 @@ def begin(engine):
         PartialState(cpu=True)
 
 
-def make_trainer(case, folder, consolidation=None, rehearsal=None, **options):
+def make_trainer(case, folder, consolidation=None, rehearsal=None, adapt=lambda model: model, **options):
     """The trainer of a case; in one process, with the same global batch."""
     begin(case.engine)
     checkpoint = folder / f"{case.model}-{case.dtype}"
@@ -89,7 +89,7 @@ def make_trainer(case, folder, consolidation=None, rehearsal=None, **options):
     if consolidation is None and case.ewc_lambda > 0:
         consolidation = str(checkpoint)
     return EWCTrainer(
-        model=model,
+        model=adapt(model),
         args=args,
         consolidation=consolidation,
         rehearsal=rehearsal,

@@ -3,7 +3,7 @@
 from .batching import Batch, Collator, batches
 from .context import ContextMixin, context_length, require_within_context, sequence_length
 from .documents import document_texts
-from .labels import IGNORED, is_encoder_decoder, next_tokens, predicts_next_token
+from .labels import IGNORED, is_encoder_decoder, next_tokens, predicts_next_token, transformers_model
 from .logits import logit_pieces, token_nll, widened
 from .packing import pack
 from .padding import pad_examples
@@ -32,5 +32,6 @@ __all__ = [
     "sample_examples",
     "sequence_length",
     "token_nll",
+    "transformers_model",
     "widened",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from ..engines import Cut, Part, SteppedParameters
-from .held import HeldConsolidation, Remembered
+from .held import HeldConsolidation, Remembers
 from .kernels import add_penalty_gradient, penalty_value, proximal_step
 from .quadratic import Lent
 from .step_size import step_size
@@ -37,7 +37,7 @@ class Diagonal:
 
     def __init__(
         self,
-        consolidation: Remembered,
+        consolidation: Remembers,
         parameters: SteppedParameters,
         bfloat16: bool = False,
         offload: bool = False,
@@ -47,7 +47,7 @@ class Diagonal:
         self.importance: dict[str, Tensor] = {}
         self.anchor: dict[str, Tensor] = {}
         self._fused, self._is_rounded = fused, bfloat16
-        self._shapes = {name: consolidation.importance[name].shape for name in self.names}
+        self._shapes = {name: torch.Size(consolidation.importance[name].shape) for name in self.names}
         self._parts: dict[str, Part] = {}
         for parameter in parameters:
             if parameter.name in self.names:

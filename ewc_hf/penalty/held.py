@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..consolidation import Consolidation, StoredConsolidation
-from ..engines import Cut
+from ..engines import Cut, Rows
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,18 @@ class HeldConsolidation:
                 "expected ewc_state_dtype='bfloat16' as in the training before, which kept nothing finer of the "
                 "consolidation in memory, got 'float32'; save the consolidation and pass its folder to the trainer"
             )
+
+
+class Remembers(Protocol):
+    """Importance and anchor by parameter name, wherever they are."""
+
+    @property
+    def importance(self) -> Mapping[str, Rows | Cut]:
+        """Omega."""
+
+    @property
+    def anchor(self) -> Mapping[str, Rows | Cut]:
+        """`w*`, by the same names."""
 
 
 Remembered = Consolidation | StoredConsolidation | HeldConsolidation

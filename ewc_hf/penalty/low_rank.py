@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..engines import AdaptedMatrix, Adapter, LocalParameters, Part, SteppedParameters, is_sharded
 from .diagonal import placed
-from .held import Remembered
+from .held import Remembers
 from .kernels import positive
 from .quadratic import Lent
 from .step_size import StepSize, step_size
@@ -46,7 +46,7 @@ class LowRank:
 
     def __init__(
         self,
-        consolidation: Remembered,
+        consolidation: Remembers,
         matrices: Mapping[str, AdaptedMatrix],
         parameters: SteppedParameters,
         bfloat16: bool = False,

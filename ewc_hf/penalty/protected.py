@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+import torch
 from torch import nn
 from transformers.utils import logging
 
 from ..engines import adapted_matrices, named_parameters, trainable_parameters, whole_shape
+from .grown import is_grown
 from .held import Remembered
 
 logger = logging.get_logger(__name__)
@@ -43,7 +45,12 @@ def require_matching_model(consolidation: Remembered, model: nn.Module) -> froze
     shapes |= {name: matrix.shape for name, matrix in adapted.items()}
     for name in sorted(shapes):
         expected, got = tuple(consolidation.importance[name].shape), tuple(shapes[name])
-        if expected != got:
+        if is_grown(name, torch.Size(expected), torch.Size(got), model):
+            logger.warning(
+                f"'{name}' has {got[0]} rows: the {expected[0]} of the consolidation are held, those of added tokens "
+                "move freely"
+            )
+        elif expected != got:
             raise ValueError(
                 f"expected '{name}' of shape {expected} as in the consolidation, got {got}; estimate the importance "
                 "again after resizing the model"

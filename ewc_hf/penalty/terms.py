@@ -8,6 +8,7 @@ from torch import nn
 
 from ..engines import SteppedParameters, adapted_matrices
 from .diagonal import Diagonal
+from .grown import in_shapes_of
 from .held import Remembered
 from .low_rank import LowRank
 
@@ -31,10 +32,12 @@ def terms_of(
         compiled: whether kernels are compiled on any device; on GPUs they are where Triton is installed.
 
     Raises:
-        ValueError: adapters that the penalty cannot take account of (`adapted_matrices`), or that an engine shards.
+        ValueError: adapters that the penalty cannot take account of (`adapted_matrices`), or that an engine shards; or
+            tokens were added, and the consolidation is sharded in memory.
     """
+    remembered = in_shapes_of(model, consolidation)
     fused = compiled or (find_spec("triton") is not None and all(p.weight.is_cuda for p in parameters))
     return (
-        Diagonal(consolidation, parameters, bfloat16, offload, fused),
-        LowRank(consolidation, adapted_matrices(model), parameters, bfloat16, offload),
+        Diagonal(remembered, parameters, bfloat16, offload, fused),
+        LowRank(remembered, adapted_matrices(model), parameters, bfloat16, offload),
     )

@@ -1,0 +1,39 @@
+"""What two processes do with adapters; `test_distributed_adapters.py` launches it and does the same in one process.
+
+torchrun --nproc_per_node 2 tests/distributed_adapters.py FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from distributed_cases import Case
+from distributed_refusals import message
+from distributed_run import make_trainer, train
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
+
+from ewc_hf.engines import process_index
+
+CASES = [Case("ddp", coupling, accumulation, "adamw") for coupling in ("loss", "decoupled") for accumulation in (1, 2)]
+SHARDED = Case("fsdp2", "decoupled", 1, "adamw")
+
+
+def adapt(model):
+    torch.manual_seed(0)
+    return get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "down_proj"])).double()
+
+
+def main():
+    folder = Path(sys.argv[1])
+    for case in CASES:
+        trained, _ = train(case, folder, adapt=adapt)
+        if process_index() == 0:
+            save_file(trained, folder / f"adapted-{case.name}.safetensors")
+    said = message(make_trainer(SHARDED, folder, adapt=adapt).train)
+    if process_index() == 0:
+        (folder / "said.txt").write_text(said)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Adapters in two processes are trained and held as in one, or refused: real runs on CPUs, launched by `torchrun`."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import distributed_adapters as adapters
+import distributed_cases as cases
+import distributed_run as run
+import pytest
+import torch
+from safetensors.torch import load_file
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated"),  # PEFT asks for it
+]
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapters")
+    cases.write_models(folder)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
+    script = [str(TESTS / "distributed_adapters.py"), str(folder)]
+    done = subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return folder
+
+
+@pytest.mark.parametrize("case", adapters.CASES, ids=lambda case: case.name)
+def test_two_processes_hold_adapters_as_one(folder, case):
+    got = load_file(folder / f"adapted-{case.name}.safetensors")
+    alone, logged = run.train(replace(case, engine="one"), folder, adapt=adapters.adapt)
+    start = dict(adapters.adapt(cases.MODELS["llama"]().double()).named_parameters())
+    trained = [name for name in alone if "lora_" in name]
+    assert trained and logged["ewc_penalty"] > 0
+    for name in trained:
+        assert not torch.equal(got[name], start[name])
+        torch.testing.assert_close(got[name], alone[name], rtol=0, atol=1e-8)
+
+
+def test_adapters_that_an_engine_shards_are_refused(folder):
+    assert (
+        "expected adapters that are whole in each process, got ones that FSDP2 or DeepSpeed shards; train them with"
+        in (folder / "said.txt").read_text()
+    )
