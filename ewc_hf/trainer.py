@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
+from transformers.utils import logging
 
 from .config import EWCFields, StateDtype
 from .consolidation import NATS_PER_TOKEN, Consolidation, StoredConsolidation
@@ -25,7 +26,6 @@ from .penalty import (
     HeldConsolidation,
     PenaltyRecord,
     Remembered,
-    Term,
     penalty_record,
     recorded_penalty,
     require_all_coupled,
@@ -33,9 +33,13 @@ from .penalty import (
     require_same_penalty,
     resumed_penalty,
     terms_of,
+    warn_if_far,
 )
+from .progress import HeldProgress
 from .rehearsal import Rehearsal, RehearsalRecord, Rehearser, require_same_rehearsal
 from .resuming import ResumingMixin, states_in
+
+logger = logging.get_logger(__name__)
 
 
 class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
@@ -102,6 +106,9 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
             self.add_callback(RehearsalRecord())
         if self._remembered is not None or rehearsal is not None:
             self.add_callback(_TrainingBegins(self))
+            self.add_callback(HeldProgress(self))
+        if self._remembered is None and self._ewc.ewc_lambda:
+            logger.warning(f"ewc_lambda={self._ewc.ewc_lambda:g} has no effect without a consolidation, which is None")
 
     def _require_penalty_can_act(self, remembered: Remembered) -> float:
         """Return the lambda in force, after all that can be checked before training was found right if it is not 0."""
@@ -186,8 +193,7 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
         """Couple the penalty to the model and optimizer as they are now, if lambda is not 0 now."""
         options = self._ewc
         bfloat16 = options.ewc_state_dtype == StateDtype.BFLOAT16
-        ewc_lambda = self._require_penalty_can_act(consolidation)
-        if ewc_lambda == 0:
+        if (ewc_lambda := self._require_penalty_can_act(consolidation)) == 0:
             resumed_penalty(self.state, None, options.ewc_allow_change)
             return
         if isinstance(consolidation, HeldConsolidation):
@@ -201,11 +207,13 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
         self._record(PenaltyRecord, penalty={**given, "peak_learning_rates": peaks})
         alphas = peaks if given_alpha is None else [given_alpha] * len(optimizer.param_groups)
         compiled, offload = self.args.torch_compile, options.ewc_offload
-        diagonal, low_rank = terms_of(consolidation, self.model, parameters, bfloat16, offload, compiled)
+        terms = terms_of(consolidation, self.model, parameters, bfloat16, offload, compiled)
+        diagonal, low_rank = terms
         in_nats = consolidation.metadata["unit"] == NATS_PER_TOKEN
-        terms: list[Term] = [diagonal, low_rank]
         penalty = CoupledPenalty(terms, parameters, coupling, ewc_lambda, alphas, predicts_forgetting=in_nats)
         require_all_coupled(self._protected, diagonal.names | low_rank.names)
+        if self.state.global_step == 0:
+            warn_if_far(diagonal, parameters)
         self._penalty, self._step_hook = penalty, optimizer.register_step_post_hook(penalty.pull)
         kept_elsewhere = isinstance(consolidation, StoredConsolidation) or low_rank.names
         if (offload or bfloat16) and not kept_elsewhere:

@@ -85,6 +85,8 @@ def main() -> None:
     if trainer.is_fsdp_enabled:  # its checkpoints are sharded, its result is one model
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     trainer.save_model()
+    if training.ewc_synaptic:
+        trainer.synaptic_consolidation().save_pretrained(training.output_dir)
     if held_out is not None:
         metrics = trainer.evaluate()
         metrics["eval_perplexity"] = math.exp(metrics["eval_loss"])

@@ -67,6 +67,8 @@ def main() -> None:
     )
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     trainer.save_model()
+    if training.ewc_synaptic:
+        trainer.synaptic_consolidation().save_pretrained(training.output_dir)
 
     # 3. How well both are known.
     if held_out is not None:

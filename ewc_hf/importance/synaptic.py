@@ -11,6 +11,7 @@ Intelligence", eq. 3 and 5; clamped at zero as in the code of Kutalev & Lapina 2
 from __future__ import annotations
 
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
 
 from ..consolidation import Consolidation
 from ..engines import LocalParameters
 from .methods import Method
 from .weight_path import STATE_NAME, WeightPath
+
+logger = logging.get_logger(__name__)
 
 
 class SynapticIntelligence(TrainerCallback):
@@ -67,6 +71,8 @@ class SynapticIntelligence(TrainerCallback):
         self._path: WeightPath | None = None
         self._saved_step = 0
         self._result: dict[str, Any] | None = None
+        self._unread: list[str] = []
+        weakref.finalize(self, _tell, self._unread)
 
     def on_train_begin(
         self,
@@ -131,6 +137,7 @@ class SynapticIntelligence(TrainerCallback):
                 "num_tokens": state.num_input_tokens_seen,
                 "num_steps": self._path.num_steps,
             }
+            self._unread[:] = [f"the {self._path.num_steps} steps of the last training"]
         self._forget_path()
 
     def consolidation(self) -> Consolidation:
@@ -147,6 +154,7 @@ class SynapticIntelligence(TrainerCallback):
                 "expected a training that finished, with at least one step of the optimizer, got none; call `train()` "
                 "of the trainer that has this callback first"
             )
+        self._unread.clear()
         return Consolidation.create(
             **self._result,
             anchor_is_borrowed=True,
@@ -159,6 +167,15 @@ class SynapticIntelligence(TrainerCallback):
         if self._path is not None:
             self._path.hook.remove()
         self._path = None
+
+
+def _tell(unread: list[str]) -> None:
+    """Tell, at the end of a program at the latest, what was accrued for nothing."""
+    for what in unread:
+        logger.warning(
+            f"The Synaptic Intelligence of {what} was never read, and is lost: save it after the training, by "
+            "`trainer.synaptic_consolidation().save_pretrained(folder)`"
+        )
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:

@@ -2,6 +2,7 @@
 
 from .coupling import CoupledPenalty, Coupling
 from .diagonal import Diagonal
+from .distance import warn_if_far
 from .held import HeldConsolidation, Remembered
 from .low_rank import LowRank
 from .protected import require_all_coupled, require_matching_model
@@ -25,4 +26,5 @@ __all__ = [
     "require_same_penalty",
     "resumed_penalty",
     "terms_of",
+    "warn_if_far",
 ]
