@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
 from transformers.utils import logging
 
+from .card import CardMixin
 from .config import EWCFields, StateDtype
 from .consolidation import NATS_PER_TOKEN, Consolidation, StoredConsolidation
 from .data import ContextMixin
@@ -42,7 +43,7 @@ from .resuming import ResumingMixin, states_in
 logger = logging.get_logger(__name__)
 
 
-class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
+class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin, CardMixin):
     """Couples penalty and rehearsal to a `Trainer` class that comes after it: `class X(EWCMixin, SFTTrainer)`.
 
     Without a consolidation or with `ewc_lambda=0`, and without rehearsal rows or with `rehearsal_weight=0`, it is that
@@ -53,7 +54,7 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
             it returns: coupling `loss`;
         `log`, to add what holds the model where the training loss is logged;
         `_maybe_log_save_evaluate`, to compute that in all processes, which `log` need not be called in;
-        what `ContextMixin`, `ResumingMixin` and `RetentionMixin` override.
+        what `ContextMixin`, `ResumingMixin`, `RetentionMixin` and `CardMixin` override.
     Coupling `decoupled` is a hook after the optimizer's step, set when training begins.
 
     With `ewc_synaptic=True`, whether there is a penalty or not, what the run learns can be remembered afterwards:
@@ -71,7 +72,8 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
 
         Args:
             args: of the trainer class.
-            consolidation: what the model has to remember, or the folder or Hub id where it is stored.
+            consolidation: what the model has to remember, or where it is stored: a folder, or a Hub id such as
+                `owner/name@revision/folder`.
             rehearsal: rows with the old model's answers, at which it is kept (see `Rehearser`), or where they are
                 stored. With `rehearsal_weight=0` they are not read.
             kwargs: of the trainer class.
@@ -90,19 +92,17 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin):
         self._protected: frozenset[str] = frozenset()
         self._held_values: dict[str, float] = {}
         self._remembered: Remembered | None = None
+        self.accelerator.wait_for_everyone()  # one process may be writing what the others read
         if isinstance(consolidation, Consolidation):
             self._remembered = consolidation
         elif consolidation is not None:
-            self.accelerator.wait_for_everyone()  # one process may be writing it
-            self._remembered = StoredConsolidation.open(consolidation, collective=True)
+            self._remembered = StoredConsolidation.open(consolidation, token=self.args.hub_token, collective=True)
         if self._remembered is not None and agreed(partial(self._require_penalty_can_act, self._remembered)) > 0:
             self.add_callback(PenaltyRecord())
         self._rehearsal = rehearsal
         self._rehearser: Rehearser | None = None
-        if rehearsal is not None:
-            self.accelerator.wait_for_everyone()
-            self._rehearser = agreed(self._rehearser_in_force)
-        if self._rehearser is not None:
+        if (rehearser := agreed(self._rehearser_in_force)) is not None:
+            self._rehearser = rehearser
             self.add_callback(RehearsalRecord())
         if self._remembered is not None or rehearsal is not None:
             self.add_callback(_TrainingBegins(self))

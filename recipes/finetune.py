@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, default_data_colla
 from ewc_hf import EWCConfig, EWCTrainer
 from ewc_hf.cli import parse_arguments
 from ewc_hf.data import document_texts, load_texts, pack, require_within_context
+from ewc_hf.storage import pretrained
 
 
 @dataclass
@@ -51,8 +52,8 @@ def main() -> None:
         raise ValueError("expected task_test beside retention_test, got None; both are read in one evaluation")
 
     # 1. The model, and packed blocks to learn: with `max_steps` only as many, of documents drawn by the seed.
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(**pretrained(args.model))
+    model = AutoModelForCausalLM.from_pretrained(**pretrained(args.model), dtype=torch.float32)
     require_within_context(model, args.block_size)
     how = {"column": args.task_column, "learn_from": args.learn_from}
     blocks_a_step = training.train_batch_size * training.gradient_accumulation_steps * training.world_size

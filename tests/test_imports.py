@@ -18,7 +18,7 @@ ROWS = (
     "cli/",
     "demo/ continual/",
     "study/ sft.py",
-    "trainer.py progress.py resuming.py plan/",
+    "trainer.py card.py progress.py resuming.py plan/",
     "config.py",
     "importance/ penalty/",
     "consolidation/ per_example/ evaluation/ rehearsal/",
@@ -26,7 +26,7 @@ ROWS = (
     "engines/ version.py",
 )
 """From the top down. A folder is a room; the files of a row that lie in no folder are one room, too."""
-NEW = {"version.py", "continual/", "progress.py"}
+NEW = {"version.py", "continual/", "card.py", "progress.py"}
 """What the page does not know."""
 ROW_OF = {name.removesuffix(".py").rstrip("/"): row for row, names in enumerate(ROWS) for name in names.split()}
 

@@ -8,16 +8,39 @@ from pathlib import Path
 import torch
 
 from ..engines import agreed, all_agree, is_sharded, local_part, part_of
-from ..storage import StoredTensors, Tensors, local_folder, open_checkpoint
+from ..storage import StoredTensors, Tensors, local_folder
 
 HERE = "."
 """How a consolidation refers to the checkpoint that it lies beside."""
+CHECKPOINT_FILES = ["model*.safetensors", "model.safetensors.index.json"]
 
 
-def find_in_checkpoint(folder: Path, source: str, revision: str | None, names: list[str]) -> StoredTensors | None:
-    """Find an anchor in the checkpoint that a consolidation in `folder` refers to; None where it is not in there."""
-    patterns = ["model*.safetensors", "model.safetensors.index.json"]
-    return open_checkpoint(folder if source == HERE else local_folder(source, revision, patterns), names)
+def is_beside(source: str) -> bool:
+    """Tell whether a reference is a path, seen from the folder of the consolidation: '.', '../base'."""
+    return source == HERE or source.startswith(("./", ".."))
+
+
+def checkpoint_folder(folder: Path, source: str, revision: str | None, token: str | None = None) -> Path:
+    """Return the folder of the checkpoint that a consolidation in `folder` refers to.
+
+    Args:
+        folder: of the consolidation.
+        source: a path seen from there, an absolute one, or a Hub id.
+        revision: of a Hub id.
+        token: of the Hub.
+
+    Raises:
+        ValueError: no such folder, nor a Hub id that can be reached.
+    """
+    if is_beside(source):
+        path = Path(os.path.normpath(folder.resolve() / source))
+        if source != HERE and not path.is_dir():
+            raise ValueError(
+                f"expected the checkpoint that holds the anchor in '{path}', got no such folder; put it back "
+                f"there, as seen from '{folder}', or estimate the importance again"
+            )
+        return path
+    return local_folder(source, CHECKPOINT_FILES, revision=revision, token=token)
 
 
 def same_weights(checkpoint: StoredTensors, anchor: Tensors) -> bool:
@@ -35,7 +58,8 @@ def same_weights(checkpoint: StoredTensors, anchor: Tensors) -> bool:
 
 
 def reference_to(source: str | os.PathLike[str], folder: Path) -> str:
-    """Return how a consolidation in `folder` refers to a checkpoint: '.', an absolute path or a Hub id."""
+    """Return how a consolidation in `folder` refers to a checkpoint: by a path seen from there, or a Hub id."""
     if not Path(source).is_dir():
         return str(source)
-    return HERE if Path(source).resolve() == folder.resolve() else str(Path(source).resolve())
+    path = Path(os.path.relpath(Path(source).resolve(), folder.resolve())).as_posix()
+    return path if is_beside(path) else f"./{path}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..engines import divided, is_sharded, local_part, num_processes, part_of, sharded_like
-from ..storage import Tensors, fingerprint
+from ..storage import Tensors, fingerprint, upload
 from ..version import versions
 from .saving import save
 from .stored import FORMAT_VERSION, StoredConsolidation, require_same_shapes, require_valid
@@ -192,19 +193,51 @@ class Consolidation:
             collective=self._is_sharded,
         )
 
+    def push_to_hub(
+        self, repo_id: str, *, anchor_source: str | None = None, anchor_revision: str | None = None, **options: Any
+    ) -> str:
+        """Upload this to a repository of the Hub, which is made where it is missing, and return the commit's URL.
+
+        Args:
+            repo_id: `owner/name`, or `name` of one's own; the old model's is the usual one.
+            anchor_source: a Hub id that holds the anchor, to refer to instead of uploading it: often `repo_id` itself.
+            anchor_revision: its revision; the commit is recorded.
+            options: `subfolder`, `revision`, `token`, `private` and `commit_message`, see `ewc_hf.storage.upload`.
+
+        Raises:
+            ValueError: `anchor_source` is a folder or does not hold the anchor, this is sharded over processes, or the
+                anchor is the model's own weights, which have moved since.
+        """
+        if self._is_sharded or (anchor_source is not None and Path(anchor_source).exists()):
+            raise ValueError(
+                "expected a consolidation that is whole in this process, and a Hub id as anchor_source, got "
+                f"{'a sharded one' if self._is_sharded else repr(anchor_source)}; leave it out, or save the "
+                "consolidation and upload its folder"
+            )
+        write = partial(self.save_pretrained, anchor_source=anchor_source, anchor_revision=anchor_revision)
+        return upload(repo_id, write, ["ewc_*"], **{"commit_message": "What matters to this model", **options})
+
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike[str], revision: str | None = None) -> Consolidation:
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        revision: str | None = None,
+        subfolder: str = "",
+        token: str | None = None,
+    ) -> Consolidation:
         """Read a consolidation and its anchor; only safetensors and JSON are read.
 
         Args:
-            source: a folder that `save_pretrained` wrote, or a Hub id.
+            source: a folder that `save_pretrained` wrote, or a Hub id as `owner/name` or `owner/name@revision/folder`.
             revision: of a Hub id: a branch, tag or commit.
+            subfolder: of the folder or the Hub's repository.
+            token: for private repositories; by default the one that the user has logged in with.
 
         Raises:
             ValueError: a file is missing, truncated, changed or of another format, an index names a path outside its
                 folder, the anchor's fingerprint is not the one recorded, or a number is NaN, infinite or negative.
         """
-        stored = StoredConsolidation.open(source, revision)
+        stored = StoredConsolidation.open(source, revision, subfolder, token)
         importance = {name: tensor[...] for name, tensor in stored.importance.items()}
         anchor = {name: tensor[...] for name, tensor in stored.anchor.items()}
         return cls(importance, anchor, stored.metadata)

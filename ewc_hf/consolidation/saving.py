@@ -14,14 +14,16 @@ from ..engines import agreed, all_agree, process_index
 from ..storage import (
     StoredTensors,
     Tensors,
+    commit_of,
     fingerprint,
     index_path,
+    open_checkpoint,
     remove_stale_shards,
     replaced,
     write_json,
     write_shards,
 )
-from .anchor import HERE, find_in_checkpoint, reference_to, same_weights
+from .anchor import HERE, checkpoint_folder, is_beside, reference_to, same_weights
 from .stored import ANCHOR, CONFIG_NAME, IMPORTANCE, checked_fingerprint
 
 
@@ -44,7 +46,7 @@ def save(
         anchor: `w*` by the same names.
         metadata: but for where the anchor is stored.
         anchor_source: a checkpoint that holds the anchor; None is the folder's own, if it does.
-        anchor_revision: the revision of a Hub id.
+        anchor_revision: the revision of a Hub id; its commit is recorded.
         max_shard_size: bytes, or a string like "5GB".
         collective: whether all processes call this, each with its part of the tensors.
 
@@ -54,7 +56,7 @@ def save(
     if collective:
         dist.barrier()  # the first process may be writing the checkpoint
     source = HERE if anchor_source is None else reference_to(anchor_source, folder)
-    checkpoint = _holder_of(anchor, folder, source, anchor_revision, collective)
+    checkpoint, revision = _holder_of(anchor, folder, source, anchor_revision, collective)
     if anchor_source is not None and checkpoint is None:
         raise ValueError(
             f"expected a checkpoint that holds the anchor, got '{anchor_source}' with other weights or names; "
@@ -62,7 +64,7 @@ def save(
         )
     source = ANCHOR if checkpoint is None else source
     fingerprints = _fingerprints_of(anchor, checkpoint, metadata["anchor"], collective)
-    reference = {"source": source, "revision": anchor_revision, **fingerprints}
+    reference = {"source": source, "revision": revision, **fingerprints}
     content = {**metadata, "anchor": reference}
     if process_index() == 0 or collective:
         agreed(lambda: _write(folder, importance, anchor, content, max_shard_size, collective), collective)
@@ -108,8 +110,14 @@ def _fingerprints_of(
 
 def _holder_of(
     anchor: Tensors, folder: Path, source: str, revision: str | None, collective: bool
-) -> StoredTensors | None:
-    """Return the checkpoint's tensors if they are the anchor, as every process sees it."""
-    found = agreed(lambda: find_in_checkpoint(folder, source, revision, list(anchor)), collective)
+) -> tuple[StoredTensors | None, str | None]:
+    """Return the checkpoint's tensors if they are the anchor, as every process sees it, and its commit on the Hub."""
+
+    def find() -> tuple[StoredTensors | None, str | None]:
+        checkpoint = checkpoint_folder(folder, source, revision)
+        commit = None if is_beside(source) else commit_of(checkpoint)
+        return open_checkpoint(checkpoint, list(anchor)), commit or revision
+
+    found, commit = agreed(find, collective)
     everywhere = all_agree(found is not None, collective)
-    return found if found is not None and everywhere and same_weights(found, anchor) else None
+    return (found, commit) if found is not None and everywhere and same_weights(found, anchor) else (None, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,19 @@ import torch
 from torch import Tensor
 
 from ..engines import Rows, agreed, divided, require_same, row_blocks
-from ..storage import StoredTensors, digest, fingerprint_of, local_folder, open_shards, read_json, verify_shards
-from .anchor import HERE, find_in_checkpoint
+from ..storage import (
+    StoredTensors,
+    commit_of,
+    digest,
+    fingerprint_of,
+    hub_source,
+    local_folder,
+    open_checkpoint,
+    open_shards,
+    read_json,
+    verify_shards,
+)
+from .anchor import CHECKPOINT_FILES, checkpoint_folder, is_beside
 
 CONFIG_NAME = "ewc_config.json"
 IMPORTANCE, ANCHOR = "ewc_importance", "ewc_anchor"
@@ -37,13 +49,21 @@ class StoredConsolidation:
 
     @classmethod
     def open(
-        cls, source: str | os.PathLike[str], revision: str | None = None, collective: bool = False
+        cls,
+        source: str | os.PathLike[str],
+        revision: str | None = None,
+        subfolder: str = "",
+        token: str | None = None,
+        collective: bool = False,
     ) -> StoredConsolidation:
         """Find a consolidation and its anchor, and check every byte of both, a block at a time.
 
         Args:
-            source: a folder that `Consolidation.save_pretrained` wrote, or a Hub id.
+            source: a folder that `Consolidation.save_pretrained` wrote, or a Hub id as `owner/name` or
+                `owner/name@revision/folder`.
             revision: of a Hub id: a branch, tag or commit.
+            subfolder: of the folder or the Hub's repository.
+            token: for private repositories; by default the one that the user has logged in with.
             collective: whether all processes call this and share the checking.
 
         Raises:
@@ -51,12 +71,12 @@ class StoredConsolidation:
                 folder, names or shapes of importance and anchor differ, the anchor's fingerprint is not the one
                 recorded, or a number is NaN, infinite or, in the importance, negative.
         """
-        folder, metadata = agreed(lambda: _found(source, revision), collective)
+        folder, metadata = agreed(lambda: _found(source, revision, subfolder, token), collective)
         require_same(metadata, f"content of {CONFIG_NAME}", collective)
         recorded = metadata["anchor"]
         for stem in (IMPORTANCE, ANCHOR) if recorded["source"] == ANCHOR else (IMPORTANCE,):
             verify_shards(folder, stem, collective)
-        importance, anchor = agreed(lambda: _opened(folder, recorded), collective)
+        importance, anchor = agreed(lambda: _opened(folder, recorded, token), collective)
         stored_fingerprint = recorded.get("stored_fingerprint", recorded["fingerprint"])
         if checked_fingerprint(anchor, "anchor", collective) != stored_fingerprint:
             raise _not_the_anchor(folder, recorded)
@@ -65,24 +85,40 @@ class StoredConsolidation:
                 f"expected the importance of fingerprint {metadata['importance_fingerprint']} in '{folder}', "
                 "got another; its shards and its config were not saved together: copy or estimate it again"
             )
-        if recorded["source"] in (HERE, ANCHOR):
-            metadata["anchor"] = {**recorded, "source": str(source), "revision": revision}
+        if recorded["source"] == ANCHOR or is_beside(recorded["source"]):
+            path = "" if recorded["source"] == ANCHOR else recorded["source"]
+            place = _seen_from_here(source, subfolder, path)
+            metadata["anchor"] = {**recorded, "source": place, "revision": commit_of(folder) or revision}
         return cls(importance, anchor, metadata)
 
 
-def _found(source: str | os.PathLike[str], revision: str | None) -> tuple[Path, dict[str, Any]]:
-    """Return the folder of a consolidation and its metadata."""
-    folder = local_folder(source, revision, ["ewc_*", "model*.safetensors", "model.safetensors.index.json"])
-    return folder, _read_metadata(folder / CONFIG_NAME)
+def _found(
+    source: str | os.PathLike[str], revision: str | None, subfolder: str, token: str | None
+) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a consolidation and its metadata; from the Hub comes no weight that is not the anchor's."""
+    fetch = partial(local_folder, source, subfolder=subfolder, token=token)
+    folder = fetch([CONFIG_NAME], revision=revision)
+    metadata = _read_metadata(folder / CONFIG_NAME)
+    anchor = metadata["anchor"]["source"]
+    of_anchor = [f"{anchor}/{pattern}" for pattern in CHECKPOINT_FILES] if is_beside(anchor) else []
+    return fetch(["ewc_*", *of_anchor], revision=commit_of(folder) or revision), metadata
 
 
-def _opened(folder: Path, recorded: Mapping[str, Any]) -> tuple[StoredTensors, StoredTensors]:
+def _seen_from_here(source: str | os.PathLike[str], subfolder: str, path: str) -> str:
+    """Return the folder, or repository and folder, of what a consolidation's own place refers to by a path."""
+    if not Path(source).is_dir():
+        source, _, subfolder = hub_source(source, None, subfolder)
+    return os.path.normpath(os.path.join(source, subfolder, path))
+
+
+def _opened(folder: Path, recorded: Mapping[str, Any], token: str | None) -> tuple[StoredTensors, StoredTensors]:
     """Return importance and anchor, of the same names and shapes; neither is read."""
     importance = open_shards(folder, IMPORTANCE)
     if recorded["source"] == ANCHOR:
         anchor: StoredTensors | None = open_shards(folder, ANCHOR)
     else:
-        anchor = find_in_checkpoint(folder, recorded["source"], recorded.get("revision"), list(importance))
+        checkpoint = checkpoint_folder(folder, recorded["source"], recorded.get("revision"), token)
+        anchor = open_checkpoint(checkpoint, list(importance))
     if anchor is None:
         raise _not_the_anchor(folder, recorded)
     require_same_shapes(importance, anchor, "importance", "anchor")

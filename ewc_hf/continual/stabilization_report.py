@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..storage import json_bytes, markdown_table, write_files
-from ..study import calm, colour, png
+from ..storage import calm, colour, json_bytes, markdown_table, png, write_files
 from .paths import PathEnd
 from .spread import BINS, Spread
 

@@ -64,7 +64,7 @@ class Rehearser:
         self, trainer: Trainer, rehearsal: Rehearsal | str | os.PathLike[str], options: RehearsalOptions
     ) -> None:
         if not isinstance(rehearsal, Rehearsal):
-            rehearsal = Rehearsal.from_pretrained(rehearsal)
+            rehearsal = Rehearsal.from_pretrained(rehearsal, token=trainer.args.hub_token)
         require_suitable(trainer, rehearsal)
         self._trainer, self._options = trainer, options
         self._metadata, self._table = rehearsal.metadata, rehearsal.rows.with_format("arrow")

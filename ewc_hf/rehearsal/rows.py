@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..engines import agreed, process_index
-from ..storage import local_folder, read_json, replaced, sha256, write_json
+from ..storage import local_folder, read_json, replaced, sha256, upload, write_json
 from .answers import DRAWS
 from .batches import remove_batches
 from .columns import COLUMNS
@@ -76,18 +76,37 @@ class Rehearsal:
 
         agreed(write if process_index() == 0 else lambda: None)
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the rows to a repository of the Hub, which is made where it is missing, and return the commit's URL.
+
+        Args:
+            repo_id: `owner/name`, or `name` of one's own; the old model's is the usual one.
+            options: `subfolder`, `revision`, `token`, `private` and `commit_message`, see `ewc_hf.storage.upload`.
+        """
+        files = [REHEARSAL_CONFIG, REHEARSAL_ROWS]
+        return upload(repo_id, self.save_pretrained, files, **{"commit_message": "Rehearsal rows", **options})
+
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike[str], revision: str | None = None) -> Rehearsal:
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        revision: str | None = None,
+        subfolder: str = "",
+        token: str | None = None,
+    ) -> Rehearsal:
         """Read what `save_pretrained` wrote; the rows stay on disk until they are used.
 
         Args:
-            source: a folder or a Hub id.
-            revision: of a Hub id.
+            source: a folder that `save_pretrained` wrote, or a Hub id as `owner/name` or `owner/name@revision/folder`.
+            revision: of a Hub id: a branch, tag or commit.
+            subfolder: of the folder or the Hub's repository.
+            token: for private repositories; by default the one that the user has logged in with.
 
         Raises:
             ValueError: nothing there, another format, or rows that are not those the configuration tells of.
         """
-        folder = local_folder(source, revision, [REHEARSAL_CONFIG, REHEARSAL_ROWS])
+        files = [REHEARSAL_CONFIG, REHEARSAL_ROWS]
+        folder = local_folder(source, files, revision=revision, subfolder=subfolder, token=token)
         metadata = read_json(folder / REHEARSAL_CONFIG)
         known = isinstance(metadata, dict) and metadata.keys() >= _REQUIRED
         if not known or (metadata["format"], metadata["draws"]) != (_FORMAT, DRAWS):

@@ -1,8 +1,9 @@
 """How do tensors lie on disk?"""
 
+from .drawing import GREY, PALETTE, calm, colour, png
 from .files import json_bytes, read_json, replaced, write_files, write_json
 from .fingerprint import digest, fingerprint, fingerprint_of
-from .hub import local_folder
+from .hub import commit_of, hub_source, local_folder, pretrained, upload
 from .markdown import markdown_table
 from .shards import (
     StoredTensors,
@@ -17,11 +18,17 @@ from .shards import (
 from .tensor_file import open_safetensors, sha256
 
 __all__ = [
+    "GREY",
+    "PALETTE",
     "StoredTensors",
     "Tensors",
+    "calm",
+    "colour",
+    "commit_of",
     "digest",
     "fingerprint",
     "fingerprint_of",
+    "hub_source",
     "index_path",
     "json_bytes",
     "local_folder",
@@ -29,10 +36,13 @@ __all__ = [
     "open_checkpoint",
     "open_safetensors",
     "open_shards",
+    "png",
+    "pretrained",
     "read_json",
     "remove_stale_shards",
     "replaced",
     "sha256",
+    "upload",
     "verify_shards",
     "write_files",
     "write_json",

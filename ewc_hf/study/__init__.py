@@ -1,7 +1,6 @@
 """What does protection cost and give, against what else users would do?"""
 
 from .degradation import Degradation, write_degradation
-from .drawing import calm, colour, png
 from .interpolation import interpolate
 from .interpolation_result import Interpolation
 from .line import WeightLine
@@ -35,8 +34,6 @@ __all__ = [
     "SweptPoint",
     "TextNames",
     "WeightLine",
-    "calm",
-    "colour",
     "interpolate",
     "keep_protocol",
     "lambda_space",
@@ -44,7 +41,6 @@ __all__ = [
     "mean_and_interval",
     "mean_nll",
     "parse_settings",
-    "png",
     "prune_checkpoint",
     "read_report",
     "read_study_data",

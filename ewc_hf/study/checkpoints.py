@@ -45,7 +45,7 @@ def find_checkpoint(source: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: neither a folder nor a Hub id that can be reached.
     """
-    return local_folder(source, None, _FILES)
+    return local_folder(source, _FILES)
 
 
 def open_model(folder: Path, scratch: Path) -> Checkpoint:

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..storage import json_bytes, markdown_table, write_files
-from .drawing import calm, colour, png
+from ..storage import calm, colour, json_bytes, markdown_table, png, write_files
 from .records import mean_and_interval, with_interval
 
 

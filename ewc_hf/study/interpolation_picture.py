@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import BboxBase
 
+from ..storage import GREY, PALETTE, png
 from .budget import MaxForgetting, MaxTaskLoss
-from .drawing import GREY, PALETTE, png
 from .interpolation_result import Interpolation
 from .line_points import Interval, LinePoint
 

@@ -58,7 +58,7 @@ def open_ends(base: str | os.PathLike[str], tuned: str | os.PathLike[str], scrat
     old_folder, given = find_checkpoint(base), find_checkpoint(tuned)
     if is_adapter(old_folder):
         raise ValueError(f"expected a whole model as base, got the adapter '{base}'; merge it and save the model")
-    tokenizer = tokenizer_folder(base, tuned)
+    tokenizer = tokenizer_folder(old_folder, given)
     new_folder = merge_adapter(old_folder, given, scratch / "merged") if is_adapter(given) else given
     old, new = open_model(old_folder, scratch / "base"), open_model(new_folder, scratch / "tuned")
     old_tensors = _by_the_names_of(new, old)

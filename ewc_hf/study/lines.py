@@ -9,8 +9,8 @@ from typing import Any
 
 from matplotlib.patheffects import withStroke
 
+from ..storage import PALETTE
 from .curves import curves_of
-from .drawing import PALETTE
 from .records import PLAIN, PRETRAINED, RunRecord, group_by, mean_and_interval
 
 _Style = dict[str, Any]  # arguments of `Axes.plot`

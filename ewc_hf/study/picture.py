@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .drawing import GREY, calm, png
+from ..storage import GREY, calm, png
 from .labels import place_labels
 from .lines import PLAIN_COLOUR, Line, labels_of, lines_of, point_of
 from .records import PLAIN, PRETRAINED, RunRecord, TextNames, group_by, pretrained_of

@@ -9,7 +9,7 @@ from operator import attrgetter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .drawing import GREY, calm, colour, png
+from ..storage import GREY, calm, colour, png
 from .records import group_by
 from .sweep import Sweep
 

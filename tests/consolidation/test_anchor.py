@@ -1,5 +1,6 @@
 """Where the anchor is: in the checkpoint, beside it, or elsewhere."""
 
+import json
 import shutil
 
 import pytest
@@ -104,9 +105,20 @@ def test_a_checkpoint_that_changed_is_refused(checkpoint, model, tmp_path, chang
         Consolidation.from_pretrained(folder)
 
 
-def test_a_checkpoint_that_is_gone_is_refused(checkpoint, model, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_a_checkpoint_that_is_gone_is_refused(checkpoint, model, tmp_path):
     consolidation_of(model).save_pretrained(tmp_path / "elsewhere", anchor_source=checkpoint)
     shutil.rmtree(checkpoint)
-    with pytest.raises(ValueError, match=r"a folder or a Hub id that can be reached, got '.*checkpoint'"):
+    with pytest.raises(ValueError, match=r"that holds the anchor in '.*checkpoint', got no such folder; put"):
         Consolidation.from_pretrained(tmp_path / "elsewhere")
+
+
+def test_the_folder_may_move_with_the_checkpoint_beside_it(checkpoint, model, tmp_path):
+    saved, inner = consolidation_of(model), tmp_path / "both"
+    inner.mkdir()
+    checkpoint = checkpoint.rename(inner / "checkpoint")
+    saved.save_pretrained(inner / "deep" / "ewc", anchor_source=checkpoint)
+    recorded = json.loads((inner / "deep" / "ewc" / "ewc_config.json").read_text())["anchor"]
+    assert recorded["source"] == "../../checkpoint", "no path of this machine"
+    inner.rename(tmp_path / "moved")
+    assert_equal(Consolidation.from_pretrained(tmp_path / "moved" / "deep" / "ewc"), saved)
+    assert_equal(Consolidation.from_pretrained(tmp_path / "moved", subfolder="deep/ewc"), saved)

@@ -120,7 +120,7 @@ def test_a_tokenizer_beside_the_tuned_model_comes_first(tmp_path, base, tuned):
 def test_a_model_of_the_hub_is_downloaded(tmp_path, base, tuned, monkeypatch):
     asked = []
 
-    def download(name, revision, allow_patterns):
+    def download(name, revision, allow_patterns, token):
         asked.append((name, allow_patterns))
         return str(base)
 

@@ -1,11 +1,13 @@
-"""What the package's plots share: colours, a calm grid, and a picture as bytes."""
+"""What the package's pictures share: colours, a calm grid, and a picture as bytes."""
 
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Six of Okabe's and Ito's, colour-blind safe."""
