@@ -15,7 +15,7 @@ from ewc_hf.cli import beside, parse_arguments
 from ewc_hf.data import load_texts, pack, require_within_context
 from ewc_hf.engines import launched, place
 from ewc_hf.importance import LabelSource, MASOutput, Method
-from ewc_hf.storage import pretrained
+from ewc_hf.storage import hub_arguments
 
 
 @dataclass
@@ -49,8 +49,8 @@ def main() -> None:
     state = launched()
 
     # 1. The model and packed blocks of the text that it has to remember.
-    tokenizer = AutoTokenizer.from_pretrained(**pretrained(args.model))
-    model = place(AutoModelForCausalLM.from_pretrained(**pretrained(args.model), dtype=torch.float32))
+    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
+    model = place(AutoModelForCausalLM.from_pretrained(**hub_arguments(args.model), dtype=torch.float32))
     require_within_context(model, args.block_size)
     texts = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
     blocks = pack(texts, tokenizer, args.block_size, column=args.column)

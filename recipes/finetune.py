@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, default_data_colla
 from ewc_hf import EWCConfig, EWCTrainer
 from ewc_hf.cli import parse_arguments
 from ewc_hf.data import document_texts, load_texts, pack, require_within_context
-from ewc_hf.storage import pretrained
+from ewc_hf.storage import hub_arguments
 
 
 @dataclass
@@ -52,8 +52,8 @@ def main() -> None:
         raise ValueError("expected task_test beside retention_test, got None; both are read in one evaluation")
 
     # 1. The model, and packed blocks to learn: with `max_steps` only as many, of documents drawn by the seed.
-    tokenizer = AutoTokenizer.from_pretrained(**pretrained(args.model))
-    model = AutoModelForCausalLM.from_pretrained(**pretrained(args.model), dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
+    model = AutoModelForCausalLM.from_pretrained(**hub_arguments(args.model), dtype=torch.float32)
     require_within_context(model, args.block_size)
     how = {"column": args.task_column, "learn_from": args.learn_from}
     blocks_a_step = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
@@ -69,6 +69,8 @@ def main() -> None:
     if args.retention_test is not None:
         texts = load_texts(args.retention_test, split="test", max_documents=args.max_test_documents)
         retention_texts[args.retention_name] = document_texts(texts, args.retention_column, tokenizer)
+
+    training.eval_on_start |= held_out is not None  # perplexities before, for the model card
 
     # 3. Training: the penalty acts where there is a consolidation and lambda is not 0, rehearsal where there are rows.
     trainer = EWCTrainer(
@@ -93,6 +95,10 @@ def main() -> None:
         metrics["eval_perplexity"] = math.exp(metrics["eval_loss"])
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
+    if training.push_to_hub:
+        trainer.push_to_hub()
+    else:
+        trainer.create_model_card()
 
 
 if __name__ == "__main__":

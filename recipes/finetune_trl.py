@@ -50,6 +50,7 @@ def main() -> None:
     if args.retention_test is not None:
         texts = load_texts(args.retention_test, split="test", max_documents=args.max_test_documents)
         retention_texts["retention"] = document_texts(texts, tokenizer=tokenizer)
+    training.eval_on_start |= held_out is not None  # perplexities before, for the model card
 
     # 2. Training, of adapters with `--use_peft`: a consolidation of the base model holds them too.
     training.model_init_kwargs = {"dtype": model.dtype or "float32", "revision": model.model_revision}
@@ -75,6 +76,10 @@ def main() -> None:
         metrics = trainer.evaluate()
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
+    if training.push_to_hub:
+        trainer.push_to_hub()
+    else:
+        trainer.create_model_card()
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ from ewc_hf.continual import (
 from ewc_hf.data import document_texts, load_texts, pack
 from ewc_hf.engines import launched, place, require_one_process
 from ewc_hf.importance import Method, PruningScope, prune_weights
-from ewc_hf.storage import pretrained
+from ewc_hf.storage import hub_arguments
 from ewc_hf.study import ESTIMATED, MAGNITUDE, Degradation, write_degradation
 
 
@@ -121,8 +121,8 @@ def prune_language_model(
     args: PruningArguments, text: TextArguments, sparsities: Sequence[float]
 ) -> list[Degradation]:
     """Measure held-out text; magnitude needs no text, so it is one run."""
-    tokenizer = AutoTokenizer.from_pretrained(**pretrained(text.model))
-    model = place(AutoModelForCausalLM.from_pretrained(**pretrained(text.model), dtype=torch.float32))
+    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(text.model))
+    model = place(AutoModelForCausalLM.from_pretrained(**hub_arguments(text.model), dtype=torch.float32))
     blocks = pack(load_texts(text.text, max_documents=text.max_documents), tokenizer, text.block_size)
     texts = load_texts(text.text_test, split="test", max_documents=text.max_test_documents)
     held_out = document_texts(texts, tokenizer=tokenizer)

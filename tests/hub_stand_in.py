@@ -101,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/repos/create":
             asked = json.loads(body)
             repo = f"{asked.get('organization') or 'someone'}/{asked['name']}"
-            hub.create(repo, bool(asked.get("private")))
+            hub.create(repo, asked.get("private") or asked.get("visibility") == "private")
             self.answer(200, {"url": f"http://{self.headers['Host']}/{repo}", "name": repo})
         elif path.endswith("/validate-yaml"):
             self.answer(200, {"errors": [], "warnings": []})

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ..data import document_texts, load_texts
 from ..engines import place, process_index
 from ..evaluation import evaluate_perplexity
-from ..storage import pretrained, replaced, write_json
+from ..storage import hub_arguments, replaced, write_json
 from .arguments import parse_arguments
 from .precision import Precision
 
@@ -47,8 +47,8 @@ def main(argv: list[str]) -> None:
     description = "Measure perplexity with a sliding window."
     (args,) = parse_arguments(PerplexityArguments, argv=argv, prog="ewc-hf perplexity", description=description)
     dataset = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
-    model = AutoModelForCausalLM.from_pretrained(**pretrained(args.model), dtype=Precision(args.precision).value)
-    tokenizer = AutoTokenizer.from_pretrained(**pretrained(args.model))
+    model = AutoModelForCausalLM.from_pretrained(**hub_arguments(args.model), dtype=Precision(args.precision).value)
+    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
     result = evaluate_perplexity(
         place(model),
         tokenizer,

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from ..data import document_texts, load_texts, pack
 from ..importance import PruningScope, require_sparsity
-from ..storage import pretrained
+from ..storage import hub_arguments
 from ..study import prune_checkpoint
 from .arguments import parse_arguments
 
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
     description = "Set the least important weights of a language model to zero."
     (args,) = parse_arguments(PruneArguments, argv=argv, prog="ewc-hf prune", description=description)
     require_sparsity(args.sparsity)
-    tokenizer = AutoTokenizer.from_pretrained(**pretrained(args.model))
+    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
     examples, held_out = None, []
     if args.text is not None:
         texts = load_texts(args.text, max_documents=args.max_documents, seed=args.seed)

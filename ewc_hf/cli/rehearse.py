@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from ..data import load_texts, pack
 from ..engines import agreed, launched, place, process_index
 from ..rehearsal import REHEARSAL_ROWS, TOP_K, Rehearsal, answer_rehearsal, generate_rehearsal
-from ..storage import pretrained
+from ..storage import hub_arguments
 from .arguments import beside, parse_arguments
 from .precision import Precision
 
@@ -65,10 +65,10 @@ def main(argv: list[str]) -> None:
     output_dir = beside(args.model, args.output_dir)
     _require_effective(args)
     launched()
-    tokenizer = AutoTokenizer.from_pretrained(**pretrained(args.model))
+    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
     blocks = None if args.text is None else _blocks(args, args.text, tokenizer)
     precision = Precision(args.precision).value
-    model = place(AutoModelForCausalLM.from_pretrained(**pretrained(args.model), dtype=precision))
+    model = place(AutoModelForCausalLM.from_pretrained(**hub_arguments(args.model), dtype=precision))
 
     unfinished = output_dir / "rehearsal_unfinished"
     if not args.resume:

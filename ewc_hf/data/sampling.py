@@ -50,6 +50,8 @@ def sample_examples(dataset: Dataset | Iterable[Example], num_examples: int, see
                 "expected examples that are mappings from the names of a model's inputs to their values, got "
                 f"{type(example).__name__} {str(example)[:40]!r}; give rows such as {{'input_ids': [...]}}"
             )
+    if len(examples) < num_examples:
+        logger.warning(f"{num_examples} examples were asked for, and there are {len(examples)}: all of them are read")
     with_tokens = [example for example in examples if not _is_empty(example)]
     if len(with_tokens) < len(examples):
         logger.warning(f"{len(examples) - len(with_tokens)} of {len(examples)} examples have no token: left out")

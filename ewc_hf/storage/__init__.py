@@ -3,7 +3,7 @@
 from .drawing import GREY, PALETTE, calm, colour, png
 from .files import json_bytes, read_json, replaced, write_files, write_json
 from .fingerprint import digest, fingerprint, fingerprint_of
-from .hub import commit_of, hub_source, local_folder, pretrained, upload
+from .hub import commit_of, hub_arguments, hub_source, local_folder, upload
 from .markdown import markdown_table
 from .shards import (
     StoredTensors,
@@ -28,6 +28,7 @@ __all__ = [
     "digest",
     "fingerprint",
     "fingerprint_of",
+    "hub_arguments",
     "hub_source",
     "index_path",
     "json_bytes",
@@ -37,7 +38,6 @@ __all__ = [
     "open_safetensors",
     "open_shards",
     "png",
-    "pretrained",
     "read_json",
     "remove_stale_shards",
     "replaced",

@@ -41,7 +41,7 @@ def hub_source(
     return written["repo"], revision or (unquote(found) if found else None), subfolder or written["subfolder"] or ""
 
 
-def pretrained(source: str | os.PathLike[str]) -> dict[str, Any]:
+def hub_arguments(source: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the arguments by which `from_pretrained` loads a folder, or `owner/name@revision/folder`."""
     if Path(source).is_dir():
         return {"pretrained_model_name_or_path": str(source)}

@@ -16,7 +16,7 @@ from ..importance import Method
 from ..penalty import Coupling
 from .protocol import SET_BY_THE_STUDY, Measurement
 from .records import PLAIN
-from .settings import INTERPOLATED, Setting
+from .settings import INTERPOLATED, LORA_RANK, Setting
 from .ways import Way
 
 _FORM = "'plain', 'fisher:loss:10,30,100', 'rehearsal:1,3' or 'plain:learning_rate=1e-4'"
@@ -33,6 +33,7 @@ def parse_settings(specs: Sequence[str]) -> list[Setting]:
         rehearsal:1,3:rehearsal_top_k=8             WAY:WEIGHTS, also old_answers and lwf
         replay:0.125,0.25                           WAY:SHARES, also self_replay
         lora:8:learning_rate=1e-3,2e-3              a rank
+        rehearsal:1:lora_rank=8                     adapters of a rank, so protected; any penalty too
         dft, eaft                                   token weightings
         rehearsal:1:interpolated                    any, and models between the pretrained one and it
 
@@ -79,7 +80,9 @@ def _parse(spec: str) -> list[Setting]:
         varied.insert(0, [(name, text) for text in strengths])
     settings = []
     for chosen in itertools.product(*varied):
-        values = {option: float(text) if option == "strength" else _read(option, text) for option, text in chosen}
+        values: dict[str, Any] = {
+            option: float(text) if option == "strength" else _read(option, text) for option, text in chosen
+        }
         names = [head, *fixed.values()]
         names += [f"{float(text):.12g}" if option == name else f"{option}={text}" for option, text in chosen]
         if strengths and not 0 < values[name] < math.inf:
@@ -88,12 +91,15 @@ def _parse(spec: str) -> list[Setting]:
         acting = _acting(way, values)
         if idle := [option for option, _ in given if option.startswith("rehearsal_") and option not in acting]:
             raise ValueError(f"{', '.join(idle)} would change nothing here, or is given already")
+        rank = values.pop(LORA_RANK, None)
+        if rank is not None and (way not in (Way.PENALTY, Way.REHEARSAL) or rank < 1):
+            raise ValueError(f"{LORA_RANK} is at least 1, beside a penalty or rehearsal; LoRA alone is lora:RANK")
         strength = values.pop("strength", None)
         if way is Way.LORA and not strength.is_integer():
             raise ValueError("a rank is a whole number")
         if way in (Way.REPLAY, Way.SELF_REPLAY) and strength >= 1:
             raise ValueError("a share is less than 1, since the task is learned too")
-        settings.append(Setting("-".join(names), way, method, strength, {**fixed, **values}, rows, interpolated))
+        settings.append(Setting("-".join(names), way, method, strength, {**fixed, **values}, rows, rank, interpolated))
     return settings
 
 
@@ -112,6 +118,8 @@ def _acting(way: Way, options: Container[str]) -> Collection[str]:
 
 def _read(option: str, text: str) -> Any:
     """Return the value of an option as the command line would read it."""
+    if option == LORA_RANK:
+        return int(text)
     actions = {**_options(EWCConfig), **_rows_options()}
     if option not in actions:
         raise ValueError(f"'{option}' is no option of EWCConfig that a setting may change")

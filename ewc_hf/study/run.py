@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from ..config import EWCConfig
 from ..data import require_within_context, sequence_length
 from ..engines import peak_memory_bytes, require_one_process, reset_peak_memory
-from ..storage import pretrained
+from ..storage import hub_arguments
 from .finished import FRACTIONS, FinishedRuns, Run
 from .line import WeightLine, line_tensors
 from .measuring import Measure
@@ -76,7 +76,7 @@ def run_study(
     for examples in (data.retention_examples, data.task_examples):
         require_within_context(pretrained, sequence_length(examples[0]))
     require_same_protocol(folder, pretrained, data, training, measurement)
-    measure = Measure(AutoTokenizer.from_pretrained(**pretrained(model)), data, training, measurement)
+    measure = Measure(AutoTokenizer.from_pretrained(**hub_arguments(model)), data, training, measurement)
     kept = folder / "shared" if shared is None else Path(shared)
     memories = {
         setting.name: _memory(setting, kept, pretrained, measure, load, progress=not training.disable_tqdm)
@@ -178,4 +178,4 @@ def _report(finished: FinishedRuns, runs: Sequence[Run], names: TextNames) -> li
 
 def _load(model: str, training: EWCConfig) -> PreTrainedModel:
     """Load a checkpoint in float32, in which small pulls do not round away; `bf16=True` still computes in bfloat16."""
-    return AutoModelForCausalLM.from_pretrained(**pretrained(model), dtype=torch.float32).to(training.device)
+    return AutoModelForCausalLM.from_pretrained(**hub_arguments(model), dtype=torch.float32).to(training.device)

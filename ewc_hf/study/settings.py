@@ -12,6 +12,8 @@ from .records import PLAIN
 from .ways import Way
 
 INTERPOLATED = "interpolated"
+LORA_RANK = "lora_rank"
+"""How a setting is written that trains adapters, protected in some way."""
 _LOWER_IS_WEAKER = {"learning_rate": "lower learning rate", "max_steps": "fewer steps"}
 """Options of the training that make it learn less, and what a curve over them is called."""
 
@@ -27,6 +29,7 @@ class Setting:
         strength: how much of it, where that is no argument of the training: a weight, a share or a rank.
         overrides: arguments of `EWCConfig` by name, in place of the study's.
         rows: how its rehearsal rows are made, in place of the study's `Measurement`.
+        beside_rank: rank of the adapters that are trained in place of the weights, where the way itself is not LoRA.
         interpolated: whether models between the pretrained one and the trained one are measured too.
     """
 
@@ -36,6 +39,7 @@ class Setting:
     strength: float | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     rows: Mapping[str, Any] = field(default_factory=dict)
+    beside_rank: int | None = None
     interpolated: bool = False
 
     @property
@@ -47,6 +51,11 @@ class Setting:
     def needs_old_text(self) -> bool:
         """Whether old text is read, for an importance or in the training."""
         return self.way.needs_old_text or self.method not in (None, Method.L2)
+
+    @property
+    def rank(self) -> int | None:
+        """Of the adapters that are trained; None where the weights themselves are."""
+        return int(self.strength) if self.way is Way.LORA and self.strength is not None else self.beside_rank
 
     @property
     def counts_steps(self) -> bool:
@@ -63,12 +72,14 @@ class Setting:
     @property
     def told(self) -> dict[str, Any]:
         """What it changes, for its record."""
-        return {**self.overrides, **self.rows, **({} if self.strength is None else {"strength": self.strength})}
+        adapters = {} if self.beside_rank is None else {LORA_RANK: self.beside_rank}
+        strength = {} if self.strength is None else {"strength": self.strength}
+        return {**self.overrides, **self.rows, **adapters, **strength}
 
     @property
     def point(self) -> tuple[str, float, str] | None:
         """The curve that it is a point of, its strength there, which rises with protection, and its label."""
-        others = dict(self.overrides)
+        others = {**self.overrides, **({} if self.beside_rank is None else {LORA_RANK: self.beside_rank})}
         if self._beside_penalty:
             weight, title = others.pop("rehearsal_weight"), f"{self._title(others)} {others.pop('ewc_lambda'):g}"
             return _with_options(f"{title} + {Way.REHEARSAL.called}", self.rows), weight, f"{weight:g}"

@@ -64,10 +64,10 @@ def fine_tune(
         assert memory.rows is not None
         ids = memory.rows.rows.with_format(None)["input_ids"]
         examples = _mixed(examples, Dataset.from_dict({"input_ids": ids, "labels": ids}), setting, args)
-    elif setting.way is Way.LORA:
-        trained = _with_adapters(model, setting)
     elif setting.way is Way.LEARNING_WITHOUT_FORGETTING:
         trainer_class, options = _LearningWithoutForgetting, {"old": memory.load(), "weight": setting.strength}
+    if setting.rank is not None:
+        trained = _with_adapters(model, setting.rank)
     clock = _StepClock()
     trainer_class(
         model=trained,
@@ -80,7 +80,7 @@ def fine_tune(
         callbacks=[clock],
         **options,
     ).train()
-    return (trained.merge_and_unload() if setting.way is Way.LORA else model), statistics.median(clock.seconds)
+    return (model if setting.rank is None else trained.merge_and_unload()), statistics.median(clock.seconds)
 
 
 def _mixed(examples: Dataset, others: Dataset, setting: Setting, args: EWCConfig) -> Dataset:
@@ -95,13 +95,11 @@ def _mixed(examples: Dataset, others: Dataset, setting: Setting, args: EWCConfig
     )
 
 
-def _with_adapters(model: PreTrainedModel, setting: Setting) -> Any:
+def _with_adapters(model: PreTrainedModel, rank: int) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise ValueError("expected peft for the setting 'lora', got none; `pip install peft`") from error
-    assert setting.strength is not None
-    rank = int(setting.strength)
+        raise ValueError("expected peft for a setting with adapters, got none; `pip install peft`") from error
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
