@@ -18,6 +18,8 @@ from .template import applies_template, marked_tokens, templated_pieces, templat
 
 Document = Chat | list[Piece]
 """A chat, or a text in pieces."""
+_BESIDE = ("input", "tools")
+"""Columns that are read where they are there: what an instruction is about, and what an assistant may call."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class RowForm:
 
     columns: tuple[str, ...]
     read: Callable[[Mapping[str, Any]], Document]
+
+    def of(self, dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
+        """Return a dataset with those columns only that are read."""
+        names = columns_of(dataset)
+        return dataset.select_columns([name for name in names if name in (*self.columns, *_BESIDE)])
 
     def document(self, row: Mapping[str, Any], number: int) -> Document:
         """Read a row.
@@ -65,13 +72,18 @@ def row_form(dataset: Dataset | IterableDataset, column: str | None = None) -> R
     Raises:
         ValueError: no such columns.
     """
-    names = dataset.column_names or list(next(iter(dataset), {}))
+    names = columns_of(dataset)
     forms = _FORMS if column is None else [_of_column(column)]
     for form in forms:
         if set(form.columns) <= set(names):
             return form
     expected = " or ".join(" and ".join(form.columns) for form in forms)
     raise ValueError(f"expected a column named {expected}, got {names}; name it by the flag")
+
+
+def columns_of(dataset: Dataset | IterableDataset) -> list[str]:
+    """Return the names of a dataset's columns; a stream may have to tell them by its first row."""
+    return dataset.column_names or list(next(iter(dataset), {}))
 
 
 def document_texts(
@@ -91,7 +103,7 @@ def document_texts(
     """
     form = row_form(dataset, column)
     texts = []
-    for number, row in enumerate(dataset):
+    for number, row in enumerate(form.of(dataset)):
         document = form.document(row, number)
         with naming_row(number):
             texts.append(_text_of(document, tokenizer))

@@ -11,7 +11,7 @@ from datasets import Dataset, IterableDataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from .chat import Chat
-from .documents import RowForm, encode, naming_row, row_form
+from .documents import RowForm, columns_of, encode, naming_row, row_form
 from .recognised import require_words, tell_once
 
 _PORTION = 200
@@ -89,9 +89,11 @@ def pack(
                 "labels": [labels[start : start + block_size] for start in starts],
             }
 
-        names = documents.column_names or list(next(iter(documents)))
+        documents = form.of(documents)
         how = {} if isinstance(documents, IterableDataset) else {"desc": f"tokenizing into blocks of {block_size}"}
-        return documents.map(tokenize_and_cut, with_indices=True, batched=True, remove_columns=names, **how)
+        return documents.map(
+            tokenize_and_cut, with_indices=True, batched=True, remove_columns=columns_of(documents), **how
+        )
 
     if isinstance(dataset, IterableDataset):
         if max_blocks is None:

@@ -40,10 +40,10 @@ def tell_once(
         written = "one after the other"
     with naming_row(0):
         ids, labels = encode(document, tokenizer, learn_from)
+    learned = learn_from or ("the completion" if len(form.columns) > 1 else "everyone")
     logger.warning_once(
-        f"Documents of {' and '.join(form.columns)}, written {written}, "
-        f"learned from {learn_from or 'the completion' if len(form.columns) > 1 else learn_from or 'everyone'}. "
-        f"The first, with what is learned in brackets: {_shown(ids, labels, tokenizer)}"
+        f"Documents of {' and '.join(form.columns)}, written {written}, learned from {learned}. The first, with what "
+        f"is learned in brackets: {_shown(ids, labels, tokenizer)}"
     )
 
 
