@@ -207,15 +207,14 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin, CardMixin):
         self._record(PenaltyRecord, penalty={**given, "peak_learning_rates": peaks})
         alphas = peaks if given_alpha is None else [given_alpha] * len(optimizer.param_groups)
         compiled, offload = self.args.torch_compile, options.ewc_offload
-        terms = terms_of(consolidation, self.model, parameters, bfloat16, offload, compiled)
-        diagonal, low_rank = terms
+        diagonal, of_adapters = terms_of(consolidation, self.model, parameters, bfloat16, offload, compiled)
         in_nats = consolidation.metadata["unit"] == NATS_PER_TOKEN
-        penalty = CoupledPenalty(terms, parameters, coupling, ewc_lambda, alphas, predicts_forgetting=in_nats)
-        require_all_coupled(self._protected, diagonal.names | low_rank.names)
+        penalty = CoupledPenalty([diagonal, *of_adapters], parameters, coupling, ewc_lambda, alphas, in_nats)
+        require_all_coupled(self._protected, diagonal.names.union(*(term.names for term in of_adapters)))
         if self.state.global_step == 0:
             warn_if_far(diagonal, parameters)
         self._penalty, self._step_hook = penalty, optimizer.register_step_post_hook(penalty.pull)
-        kept_elsewhere = isinstance(consolidation, StoredConsolidation) or low_rank.names
+        kept_elsewhere = isinstance(consolidation, StoredConsolidation) or of_adapters
         if (offload or bfloat16) and not kept_elsewhere:
             self._remembered = diagonal.held(consolidation.metadata)
 

@@ -158,7 +158,7 @@ def test_the_arguments_say_how_the_state_is_held_and_read(tmp_path, monkeypatch,
             held.append((bfloat16, offload, fused))
             super().__init__(consolidation, parameters, bfloat16, offload, fused)
 
-    monkeypatch.setattr("ewc_hf.trainer.Diagonal", Noted)
+    monkeypatch.setattr("ewc_hf.penalty.terms.Diagonal", Noted)
     trainer = trainer_of(tmp_path, max_steps=1)
     for name, value in options.items():  # once it is built, so that nobody compiles the model
         setattr(trainer.args, name, value)

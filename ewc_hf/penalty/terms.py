@@ -20,8 +20,8 @@ def terms_of(
     bfloat16: bool,
     offload: bool,
     compiled: bool,
-) -> tuple[Diagonal, LowRank]:
-    """Return the term in single weights and the one in low-rank adapters; together they hold all that is remembered.
+) -> tuple[Diagonal, list[LowRank]]:
+    """Return the term in single weights and, where there are adapters, the one in these; together they hold all.
 
     Args:
         consolidation: importance and anchor.
@@ -37,7 +37,6 @@ def terms_of(
     """
     remembered = in_shapes_of(model, consolidation)
     fused = compiled or (find_spec("triton") is not None and all(p.weight.is_cuda for p in parameters))
-    return (
-        Diagonal(remembered, parameters, bfloat16, offload, fused),
-        LowRank(remembered, adapted_matrices(model), parameters, bfloat16, offload),
-    )
+    diagonal = Diagonal(remembered, parameters, bfloat16, offload, fused)
+    low_rank = LowRank(remembered, adapted_matrices(model), parameters, bfloat16, offload)
+    return diagonal, [low_rank] if low_rank.names else []

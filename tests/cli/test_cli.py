@@ -75,7 +75,7 @@ def test_a_repeated_beginning_of_text_token_is_said(tmp_path, monkeypatch, capsy
         (["train"], "expected one of demo, interpolate, perplexity, plan, prune, rehearse, sweep, got 'train'"),
         (
             ["perplexity", "--model", "m", "--text", "no/such/file.txt"],
-            "ewc-hf perplexity: expected at least one",
+            "ewc-hf perplexity: expected a file, .*, got .no.such.file.txt., which does not exist",
         ),
     ],
 )

@@ -78,5 +78,7 @@ def test_a_path_that_does_not_exist_never_asks_the_hub(tmp_path, monkeypatch, so
 
 
 def test_what_can_be_a_hub_id_is_asked_for_there(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match="got 'nobody/nothing', of which the Hub says"):
         load_texts("nobody/nothing")
