@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .penalty import PenaltyRecord, Remembered
 from .rehearsal import RehearsalRecord
-from .storage import PALETTE, calm, markdown_table, png, write_files
+from .storage import calm, colour, markdown_table, png, write_files
 
 if TYPE_CHECKING:
     from transformers import Trainer as _SomeTrainer
@@ -41,31 +42,27 @@ class CardMixin(_SomeTrainer):
             return
         evaluations = [logs for logs in self.state.log_history if "eval_loss" in logs]
         pictures = {PICTURE: _picture(evaluations, list(self._retention_texts))} if len(evaluations) > 1 else {}
-        section = _section(self._remembered, records, evaluations, list(self._retention_texts), bool(pictures))
+        measured = _measured(evaluations, list(self._retention_texts))
+        section = _section(self._remembered, records, measured, bool(pictures))
         folder = Path(self.args.output_dir)
         card = (folder / "README.md").read_text(encoding="utf-8").partition(_TITLE)[0].rstrip()
         write_files(folder, {"README.md": f"{card}\n\n{section}".encode(), **pictures})
 
 
 def _section(
-    remembered: Remembered | None,
-    records: Mapping[type, Any],
-    evaluations: Sequence[Mapping[str, float]],
-    texts: Sequence[str],
-    is_drawn: bool,
+    remembered: Remembered | None, records: Mapping[type, Any], measured: Sequence[Sequence[str]], is_drawn: bool
 ) -> str:
-    paragraphs = [_TITLE, "It was tuned with `ewc_hf`, so as to keep what it knew."]
-    rows = [["held by", ""]]
+    paragraphs, rows = [_TITLE], [["held by", ""]]
     if PenaltyRecord in records and remembered is not None and (penalty := records[PenaltyRecord].penalty):
         rows += _of_penalty(penalty, remembered.metadata)
     if RehearsalRecord in records and (rehearsal := records[RehearsalRecord].rehearsal):
         rows.append(["self-rehearsal", _of_rehearsal(rehearsal)])
     if len(rows) > 1:
-        paragraphs.append(markdown_table(rows))
-    if evaluations:
-        paragraphs.append(markdown_table(_measured(evaluations, texts)))
+        paragraphs += ["It was tuned with `ewc_hf`, so as to keep what it knew.", markdown_table(rows)]
+    if measured:
+        paragraphs.append(markdown_table(measured))
     if is_drawn:
-        paragraphs.append(f"![NLL over the steps of the training]({PICTURE})")
+        paragraphs.append(f"![Held-out loss over the steps of the training]({PICTURE})")
     return "\n\n".join(paragraphs) + "\n"
 
 
@@ -91,20 +88,23 @@ def _of_rehearsal(rehearsal: Mapping[str, Any]) -> str:
     )
 
 
-def _keys(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Return what is measured, and by which key it is logged."""
-    return [("the task", "eval_loss"), *((text, f"eval_{text}_loss") for text in texts)]
-
-
 def _measured(evaluations: Sequence[Mapping[str, float]], texts: Sequence[str]) -> list[list[str]]:
-    """Return perplexities before and after the training; before is not known where step 0 was not evaluated."""
+    """Return what was measured before and after the training; before is unknown where step 0 was not evaluated."""
+    if not evaluations:
+        return []
     first, last = evaluations[0], evaluations[-1]
-    rows = [["perplexity", "before", "after"]]
+    rows = [["held-out", "before", "after"]]
     for name, key in _keys(texts):
-        values = [math.exp(logs[key]) if key in logs else None for logs in (first, last)]
-        before, after = ("-" if value is None else f"{value:.2f}" for value in values)
-        rows.append([name, before if first.get("step") == 0 else "-", after])
+        values = [logs.get(key) for logs in (first if first.get("step") == 0 else {}, last)]
+        is_task = key == "eval_loss"  # whose loss may be any
+        cells = ["-" if loss is None else f"{loss if is_task else np.exp(loss):.4g}" for loss in values]
+        rows.append([f"{'loss' if is_task else 'perplexity'} of {name}", *cells])
     return rows
+
+
+def _keys(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what is measured, and by which key its loss is logged."""
+    return [("the task", "eval_loss"), *((text, f"eval_{text}_loss") for text in texts)]
 
 
 def _picture(evaluations: Sequence[Mapping[str, float]], texts: Sequence[str]) -> bytes:
@@ -115,7 +115,8 @@ def _picture(evaluations: Sequence[Mapping[str, float]], texts: Sequence[str]) -
     calm(axes)
     for number, (name, key) in enumerate(_keys(texts)):
         known = [(logs["step"], logs[key]) for logs in evaluations if key in logs]
-        axes.plot(*zip(*known, strict=True), "o-", c=PALETTE[number % len(PALETTE)], label=name, ms=4)
-    axes.set(xlabel="step", ylabel="NLL on held-out text (nats per token)")
+        if known:
+            axes.plot(*zip(*known, strict=True), "o-", c=colour(number), label=name, ms=4)
+    axes.set(xlabel="step", ylabel="held-out loss (nats per token, of text)")
     axes.legend(frameon=False)
     return png(figure)

@@ -22,7 +22,7 @@ class _LogitsTrainer(SFTTrainer):
 
     TRL computes its loss, the same mean negative log-likelihood, without ever holding logits. Where rows ride it is
     the model's own loss instead, which holds them, and TRL's metrics of the training (`entropy`,
-    `mean_token_accuracy`, `num_tokens`) are not logged.
+    `mean_token_accuracy`, `num_tokens`) are not logged, and evaluations count no tokens.
 
     It overrides `compute_loss`.
     """
@@ -51,11 +51,17 @@ class EWCSFTTrainer(EWCMixin, _LogitsTrainer):
     that LoRA tunes.
 
     Raises:
-        ValueError: as `EWCMixin`, and rehearsal with a loss other than the mean negative log-likelihood (`dft`).
+        ValueError: as `EWCMixin`, and rehearsal with a loss other than the mean negative log-likelihood (`dft`), or
+            with a mixture of experts that has an auxiliary loss.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self._rehearser is not None and self.aux_loss_enabled:
+            raise ValueError(
+                "expected a model without auxiliary loss beside rehearsal, got a mixture of experts, whose routers' "
+                "loss TRL weighs in its own way; set `router_aux_loss_coef=0.0`, or train without `rehearsal`"
+            )
         if self._rehearser is not None and self.args.loss_type != "nll":
             raise ValueError(
                 f"expected loss_type='nll' beside rehearsal, whose rows need logits, got '{self.args.loss_type}'; "

@@ -117,7 +117,7 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin, CardMixin):
             require_engine(self, adds_gradient=self._ewc.ewc_coupling == Coupling.LOSS)
             self._protected = self._protected or require_matching_model(remembered, self.model)
             if isinstance(remembered, Consolidation):
-                remembered.own_anchor()
+                remembered.own_anchor(self._protected)
         return ewc_lambda
 
     def _rehearser_in_force(self) -> Rehearser | None:
@@ -212,7 +212,7 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin, CardMixin):
         penalty = CoupledPenalty([diagonal, *of_adapters], parameters, coupling, ewc_lambda, alphas, in_nats)
         require_all_coupled(self._protected, diagonal.names.union(*(term.names for term in of_adapters)))
         if self.state.global_step == 0:
-            warn_if_far(diagonal, parameters)
+            warn_if_far(consolidation, parameters, diagonal, of_adapters)
         self._penalty, self._step_hook = penalty, optimizer.register_step_post_hook(penalty.pull)
         kept_elsewhere = isinstance(consolidation, StoredConsolidation) or of_adapters
         if (offload or bfloat16) and not kept_elsewhere:

@@ -33,6 +33,7 @@ class ChatArguments:
     retention_test: str | None = field(
         default=None, metadata={"help": "Held-out old text, for `eval_retention_perplexity`; needs task_test."}
     )
+    resume: bool = field(default=False, metadata={"help": "Go on from the last complete checkpoint in output_dir."})
     max_test_documents: int = field(default=30, metadata={"help": "Held-out documents of each kind."})
 
 
@@ -43,7 +44,8 @@ def main() -> None:
         raise ValueError("expected task_test beside retention_test, got None; both are read in one evaluation")
 
     # 1. Chats, which TRL writes by the tokenizer's template, and held-out text of both kinds.
-    tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path, revision=model.model_revision)
+    name, trusted = model.model_name_or_path, training.trust_remote_code
+    tokenizer = AutoTokenizer.from_pretrained(name, revision=model.model_revision, trust_remote_code=trusted)
     task, held_out, retention_texts = load_texts(args.task), None, {}
     if args.task_test is not None:
         held_out = load_texts(args.task_test, split="test", max_documents=args.max_test_documents)
@@ -53,9 +55,11 @@ def main() -> None:
     training.eval_on_start |= held_out is not None  # perplexities before, for the model card
 
     # 2. Training, of adapters with `--use_peft`: a consolidation of the base model holds them too.
-    training.model_init_kwargs = {"dtype": model.dtype or "float32", "revision": model.model_revision}
+    loading = {"dtype": model.dtype or "float32", "revision": model.model_revision}
+    loading["attn_implementation"] = model.attn_implementation
+    training.model_init_kwargs = {**loading, **(training.model_init_kwargs or {})}
     trainer = EWCSFTTrainer(
-        model.model_name_or_path,
+        name,
         training,
         train_dataset=task,
         eval_dataset=held_out,
@@ -66,7 +70,9 @@ def main() -> None:
         rehearsal=args.rehearsal,
         retention_texts=retention_texts,
     )
-    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=args.resume or training.resume_from_checkpoint)
+    if trainer.is_fsdp_enabled:  # its checkpoints are sharded, its result is one model
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     trainer.save_model()
     if training.ewc_synaptic:
         trainer.synaptic_consolidation().save_pretrained(training.output_dir)

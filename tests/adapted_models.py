@@ -3,7 +3,13 @@
 import torch
 from conftest import VOCAB
 from peft import LoraConfig, get_peft_model
+from small_runs import LR
+from torch import optim
 from transformers import GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from ewc_hf import Coupling
+from ewc_hf.engines import LocalParameters, adapted_matrices
+from ewc_hf.penalty import CoupledPenalty, Diagonal, LowRank
 
 
 def llama():
@@ -29,4 +35,11 @@ def adapted(model, drawn=True, **options):
     return model
 
 
+LAMBDA, ALPHA = 5.0, 0.1
 CONV, LINEAR = ["c_attn", "c_proj"], ["q_proj", "k_proj", "down_proj"]
+
+
+def penalty_of(model, consolidation, coupling=Coupling.LOSS, ewc_lambda=LAMBDA, alpha=ALPHA, optimizer=None):
+    parameters = LocalParameters(model, optimizer or optim.SGD(model.parameters(), lr=LR))
+    terms = [Diagonal(consolidation, parameters), LowRank(consolidation, adapted_matrices(model), parameters)]
+    return CoupledPenalty(terms, parameters, coupling, ewc_lambda, [alpha])

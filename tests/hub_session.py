@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 from small_runs import arguments, examples
 from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
 from transformers import default_data_collator
@@ -59,9 +58,9 @@ def main():
     trainer.train()
     trainer.evaluate()
     trainer.push_to_hub()
-    for key in ("eval_loss", "eval_books_loss"):
-        losses = [log[key] for log in trainer.state.log_history if key in log]
-        told[key] = [f"{np.exp(loss):.2f}" for loss in (losses[0], losses[-1])]
+    for key in ("eval_loss", "eval_books_perplexity"):
+        values = [log[key] for log in trainer.state.log_history if key in log]
+        told[key] = [f"{value:.4g}" for value in (values[0], values[-1])]
     (folder / "told.json").write_text(json.dumps(told))
 
 

@@ -6,7 +6,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class LargestTensor(TorchDispatchMode):
-    """While it is entered, the largest tensor of a dtype that an operation returned, counted in numbers."""
+    """While it is entered, the largest tensor of a dtype that an operation made, in numbers; views of others do not count."""
 
     def __init__(self, dtype):
         super().__init__()
@@ -14,7 +14,11 @@ class LargestTensor(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         results = operation(*args, **(kwargs or {}))
+        given = {
+            arg.untyped_storage().data_ptr() for arg in tree_leaves((args, kwargs)) if isinstance(arg, torch.Tensor)
+        }
         for result in tree_leaves(results):
-            if isinstance(result, torch.Tensor) and result.dtype == self.dtype:
+            is_one = isinstance(result, torch.Tensor) and result.dtype == self.dtype
+            if is_one and result.untyped_storage().data_ptr() not in given:
                 self.numel = max(self.numel, result.numel())
         return results

@@ -40,10 +40,11 @@ CHATS = {
     "a system turn": [{"role": "system", "content": "The keeper counted."}, ASKED, ANSWERED],
     "a tool call": [
         ASKED,
-        {"role": "assistant", "content": None, "tool_calls": [_CALL]},
+        {"role": "assistant", "tool_calls": [_CALL]},
         {"role": "tool", "content": "3 ships"},
         {**ANSWERED, "content": "Three."},
     ],
+    "an answer first": [ANSWERED, ASKED, {**ANSWERED, "content": "And well again."}],
     "two answers": [ASKED, ANSWERED, {**ANSWERED, "content": "Thank you."}],
 }
 

@@ -71,8 +71,9 @@ def test_the_card_tells_what_held_the_model(session):
     (commit,) = {json.loads(files(hub, "someone/old")["ewc_config.json"])["anchor"]["revision"]}
     assert f"`someone/old` at {commit}" in section
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines()]
-    assert ["the task", *told["eval_loss"]] in cells and ["books", *told["eval_books_loss"]] in cells
-    assert "![NLL over the steps of the training](forgetting.png)" in section
+    assert ["loss of the task", *told["eval_loss"]] in cells
+    assert ["perplexity of books", *told["eval_books_perplexity"]] in cells
+    assert "![Held-out loss over the steps of the training](forgetting.png)" in section
 
 
 def test_what_was_downloaded_is_read_offline(session):

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import torch
+from adapted_models import adapted
 from small_runs import arguments, examples, small_model, spread_consolidation, weights
 from transformers import ProgressCallback
 from transformers.utils.notebook import NotebookProgressCallback
@@ -57,6 +58,19 @@ def test_a_model_that_begins_far_from_its_anchor_is_told(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         run(tmp_path, model=other, consolidation=consolidation_at(small_model()), ewc_coupling="loss")
     assert "% of their norm away from what they are held at" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT asks for it
+def test_frozen_weights_beneath_adapters_that_are_far_from_their_anchor_are_told(tmp_path, caplog):
+    other = small_model()
+    with torch.no_grad():
+        for p in other.parameters():
+            p += 0.3 * p.std() * torch.randn_like(p)
+    for base, far in ((small_model(), False), (other, True)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            run(tmp_path, model=adapted(base, drawn=False), consolidation=consolidation_at(small_model()))
+        assert ("% of their norm away from what they are held at" in caplog.text) == far
 
 
 def test_of_weights_without_importance_the_distance_is_no_matter(tmp_path, caplog):

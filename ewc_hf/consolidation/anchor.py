@@ -40,7 +40,8 @@ def checkpoint_folder(folder: Path, source: str, revision: str | None, token: st
                 f"there, as seen from '{folder}', or estimate the importance again"
             )
         return path
-    return local_folder(source, CHECKPOINT_FILES, revision=revision, token=token)
+    on_hub = revision is not None and not Path(source).is_absolute()  # even where a folder has such a name
+    return local_folder(f"hf://{source}" if on_hub else source, CHECKPOINT_FILES, revision=revision, token=token)
 
 
 def same_weights(checkpoint: StoredTensors, anchor: Tensors) -> bool:

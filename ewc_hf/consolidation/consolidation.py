@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,16 +100,20 @@ class Consolidation:
         }
         return cls(importance, anchor, metadata, anchor_is_borrowed)
 
-    def own_anchor(self) -> None:
+    def own_anchor(self, names: Set[str] | None = None) -> None:
         """Copy an anchor that is the model's own weights, before they are trained.
+
+        Args:
+            names: of those that will be trained; None is all. The others stay the model's own.
 
         Raises:
             ValueError: the weights have moved since the importance was estimated.
         """
         if self.anchor_is_borrowed:
             self._require_unmoved_anchor()
-            self.anchor = {name: weight.clone() for name, weight in self.anchor.items()}
-            self.anchor_is_borrowed = False
+            owned = self.anchor.keys() if names is None else self.anchor.keys() & names
+            self.anchor = {name: w.clone() if name in owned else w for name, w in self.anchor.items()}
+            self.anchor_is_borrowed = owned != self.anchor.keys()
 
     def _require_unmoved_anchor(self) -> None:
         if self.anchor_is_borrowed and fingerprint(self.anchor) != self.metadata["anchor"]["fingerprint"]:
@@ -161,14 +165,14 @@ class Consolidation:
         anchor_source: str | os.PathLike[str] | None = None,
         anchor_revision: str | None = None,
         max_shard_size: int | str = "5GB",
+        token: str | None = None,
     ) -> None:
         """Write the importance, the metadata and, where no checkpoint holds it already, the anchor.
 
         In several processes the first one writes. Of a sharded consolidation all have to call this, and all return
         when the files are there; of a whole one each may, and only the first one knows that they are.
 
-        All files appear under temporary names first; `ewc_config.json` is renamed last. `AutoModel.from_pretrained`
-        ignores them all, so the folder may be a model's.
+        All files appear under temporary names first. The folder may be a model's: `from_pretrained` ignores them.
 
         Args:
             folder: made where it is missing.
@@ -176,6 +180,7 @@ class Consolidation:
                 By default `folder` itself where its `model.safetensors` is the anchor, else the anchor is stored.
             anchor_revision: the revision of a Hub id.
             max_shard_size: bytes, or a string like "5GB".
+            token: of the Hub, where `anchor_source` is private; by default that of the login.
 
         Raises:
             ValueError: `anchor_source` does not hold the anchor, or the anchor is the model's own weights, which have
@@ -189,6 +194,7 @@ class Consolidation:
             self.metadata,
             anchor_source=anchor_source,
             anchor_revision=anchor_revision,
+            token=token,
             max_shard_size=max_shard_size,
             collective=self._is_sharded,
         )
@@ -214,8 +220,9 @@ class Consolidation:
                 f"{'a sharded one' if self._is_sharded else repr(anchor_source)}; leave it out, or save the "
                 "consolidation and upload its folder"
             )
-        write = partial(self.save_pretrained, anchor_source=anchor_source, anchor_revision=anchor_revision)
-        return upload(repo_id, write, ["ewc_*"], **{"commit_message": "What matters to this model", **options})
+        anchor: dict[str, Any] = {"anchor_source": anchor_source, "anchor_revision": anchor_revision}
+        write = partial(self.save_pretrained, **anchor, token=options.get("token"))
+        return upload(repo_id, write, ["ewc_*"], **{"commit_message": "What matters to it", **options})
 
     @classmethod
     def from_pretrained(

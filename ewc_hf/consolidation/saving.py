@@ -35,6 +35,7 @@ def save(
     *,
     anchor_source: str | os.PathLike[str] | None,
     anchor_revision: str | None,
+    token: str | None,
     max_shard_size: int | str,
     collective: bool,
 ) -> None:
@@ -47,6 +48,7 @@ def save(
         metadata: but for where the anchor is stored.
         anchor_source: a checkpoint that holds the anchor; None is the folder's own, if it does.
         anchor_revision: the revision of a Hub id; its commit is recorded.
+        token: of the Hub.
         max_shard_size: bytes, or a string like "5GB".
         collective: whether all processes call this, each with its part of the tensors.
 
@@ -56,7 +58,7 @@ def save(
     if collective:
         dist.barrier()  # the first process may be writing the checkpoint
     source = HERE if anchor_source is None else reference_to(anchor_source, folder)
-    checkpoint, revision = _holder_of(anchor, folder, source, anchor_revision, collective)
+    checkpoint, revision = _holder_of(anchor, folder, source, anchor_revision, token, collective)
     if anchor_source is not None and checkpoint is None:
         raise ValueError(
             f"expected a checkpoint that holds the anchor, got '{anchor_source}' with other weights or names; "
@@ -109,12 +111,12 @@ def _fingerprints_of(
 
 
 def _holder_of(
-    anchor: Tensors, folder: Path, source: str, revision: str | None, collective: bool
+    anchor: Tensors, folder: Path, source: str, revision: str | None, token: str | None, collective: bool
 ) -> tuple[StoredTensors | None, str | None]:
     """Return the checkpoint's tensors if they are the anchor, as every process sees it, and its commit on the Hub."""
 
     def find() -> tuple[StoredTensors | None, str | None]:
-        checkpoint = checkpoint_folder(folder, source, revision)
+        checkpoint = checkpoint_folder(folder, source, revision, token)
         commit = None if is_beside(source) else commit_of(checkpoint)
         return open_checkpoint(checkpoint, list(anchor)), commit or revision
 

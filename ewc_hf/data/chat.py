@@ -45,6 +45,13 @@ class Chat:
             return [(self.answer or 0, len(self.messages) - 1)]
         return [(index, index) for index, message in enumerate(self.messages) if message["role"] == learn_from]
 
+    def is_learned_from_assistant_only(self, learn_from: str | None) -> bool:
+        """Tell whether the labels are what the assistant says, in all of its messages."""
+        if learn_from is not None or self.answer is None:
+            return learn_from == "assistant"
+        by_assistant = [message["role"] == "assistant" for message in self.messages]
+        return all(by_assistant[self.answer :]) and not any(by_assistant[: self.answer])
+
     def is_learned_whole(self, learn_from: str | None) -> bool:
         """Tell whether all tokens are labels, names included."""
         return learn_from is None and self.answer is None
@@ -82,10 +89,11 @@ def lines_of(chat: Chat, learn_from: str | None = None) -> list[Piece]:
 
 def _message(turn: Any) -> dict[str, Any]:
     keys = turn.keys() if isinstance(turn, Mapping) else set()
-    if {"role", "content"} <= keys:
-        message = {key: value for key, value in turn.items() if value is not None or key in ("role", "content")}
-        if "tool_calls" in message:
-            message["tool_calls"] = _without_nulls(message["tool_calls"])
+    if "role" in keys and keys & {"content", "tool_calls"}:
+        message = {key: without_nulls(value) for key, value in turn.items() if value is not None or key == "role"}
+        message.setdefault("content", None)
+        if isinstance(message["content"], list):  # of texts; templates that know no parts would write them as a list
+            message["content"] = _joined(message["content"])
     elif {"from", "value"} <= keys:
         message = {"role": _SHAREGPT_ROLES.get(turn["from"], turn["from"]), "content": turn["value"]}
     elif {"speaker", "text"} <= keys:
@@ -126,8 +134,8 @@ def _joined(said: Any) -> str:
     return "".join(texts)
 
 
-def _without_nulls(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
     """Leave out the keys that Arrow adds to a mapping because others of the column have them."""
     if isinstance(value, Mapping):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [without_nulls(inner) for inner in value] if isinstance(value, list) else value

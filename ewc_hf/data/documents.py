@@ -12,7 +12,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from .chat import Chat, Piece, chat_of, lines_of
+from .chat import Chat, Piece, chat_of, lines_of, without_nulls
 from .labels import IGNORED
 from .template import applies_template, marked_tokens, templated_pieces, templated_text
 
@@ -82,7 +82,13 @@ def row_form(dataset: Dataset | IterableDataset, column: str | None = None) -> R
 
 
 def columns_of(dataset: Dataset | IterableDataset) -> list[str]:
-    """Return the names of a dataset's columns; a stream may have to tell them by its first row."""
+    """Return the names of a dataset's columns; a stream may have to tell them by its first row.
+
+    Raises:
+        ValueError: it is a mapping of several datasets.
+    """
+    if isinstance(dataset, Mapping):
+        raise ValueError(f"expected one dataset, got a mapping of {sorted(dataset)}; choose one of these splits")
     return dataset.column_names or list(next(iter(dataset), {}))
 
 
@@ -183,11 +189,16 @@ def _prompted(row: Mapping[str, Any]) -> Document:
             f"expected prompt and completion as two texts or two lists of messages, got {prompt!r:.100} and "
             f"{completion!r:.100}; filter such rows out"
         )
+    if not completion:
+        raise ValueError("expected a completion of at least one message, got none; filter such rows out")
     return replace(chat_of([*prompt, *completion], _tools(row)), answer=len(prompt))
 
 
 def _instructed(row: Mapping[str, Any]) -> Document:
-    asked = "\n\n".join(text for text in (row["instruction"], row.get("input")) if text)
+    texts = [text for text in (row["instruction"], row.get("input")) if text not in (None, "")]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"expected instruction and input as texts, got {texts!r:.100}; read these columns as text")
+    asked = "\n\n".join(texts)
     return replace(
         chat_of([{"role": "user", "content": asked}, {"role": "assistant", "content": row["output"]}]), answer=1
     )
@@ -195,7 +206,12 @@ def _instructed(row: Mapping[str, Any]) -> Document:
 
 def _tools(row: Mapping[str, Any]) -> list[Any] | None:
     tools = row.get("tools")
-    return json.loads(tools) if isinstance(tools, str) else tools
+    if isinstance(tools, str) and tools.strip():
+        try:
+            tools = json.loads(tools)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"expected JSON in the column 'tools', got {tools!r:.100} ({error}); mend it") from error
+    return without_nulls(tools) or None
 
 
 _FORMS = [

@@ -12,6 +12,8 @@ from typing import BinaryIO, cast
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 _READERS = {".txt": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
+_SPLITS = "train|validation|valid|val|dev|test|eval"
+"""Words with which the names of files begin where a folder has several splits."""
 
 
 def names_local_files(source: str) -> bool:
@@ -42,7 +44,7 @@ def read_local(path: Path, split: str) -> Dataset:
         return _saved(path, split)
     files = [path] if path.is_file() else sorted(path.iterdir())
     readable = [file for file in files if kind_of(file)]
-    readable = [file for file in readable if re.match(rf"{re.escape(split)}(?![^\W_])", file.name)] or readable
+    readable = _of_split(readable, split, path)
     kinds = {kind for file in readable if (kind := kind_of(file))}
     if len(kinds) != 1:
         raise ValueError(
@@ -68,6 +70,20 @@ def read_local(path: Path, split: str) -> Dataset:
             f"expected at least one document in '{path}', got {type(error).__name__}: {error.__cause__ or error}; "
             "check the file and the split"
         ) from error
+
+
+def _of_split(files: Sequence[Path], split: str, folder: Path) -> list[Path]:
+    """Return the files whose names begin with a split, or all where no name begins with any."""
+
+    def begin_with(words: str) -> list[Path]:
+        return [file for file in files if re.match(rf"(?:{words})(?![^\W_])", file.name)]
+
+    if folder.is_file() or not (of_splits := begin_with(f"{re.escape(split)}|{_SPLITS}")):
+        return list(files)
+    if not (found := begin_with(re.escape(split))):
+        names = [file.name for file in of_splits]
+        raise ValueError(f"expected files that begin with '{split}' in '{folder}', got {names}; name one file")
+    return found
 
 
 def kind_of(path: Path) -> str | None:
@@ -111,11 +127,18 @@ def _broken_json(paths: Sequence[Path]) -> Iterator[str]:
     for path in paths:
         with _opened(path) as file:
             text = file.read().decode("utf-8-sig")
-        for number, line in enumerate([text] if text.lstrip().startswith("[") else text.splitlines(), 1):
-            try:
-                json.loads(line.strip() or "null")
-            except json.JSONDecodeError as error:
-                yield f"'{path}', line {number + error.lineno - 1}: {error.msg} at column {error.colno}"
+        if _json_error(text) is not None:
+            for number, line in enumerate([text] if text.lstrip().startswith("[") else text.split("\n"), 1):
+                if (error := _json_error(line)) is not None:
+                    yield f"'{path}', line {number + error.lineno - 1}: {error.msg} at column {error.colno}"
+
+
+def _json_error(text: str) -> json.JSONDecodeError | None:
+    try:
+        json.loads(text.strip() or "null")
+    except json.JSONDecodeError as error:
+        return error
+    return None
 
 
 def _opened(path: Path) -> BinaryIO:

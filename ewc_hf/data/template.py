@@ -63,7 +63,7 @@ def marked_tokens(
         None where there are no such marks, or others' words are learned.
     """
     template = tokenizer.get_chat_template(tools=chat.tools)
-    if learn_from != "assistant" or not _GENERATION_MARK.search(template):
+    if not chat.is_learned_from_assistant_only(learn_from) or not _GENERATION_MARK.search(template):
         return None
     encoding = _apply(chat.messages, chat, tokenizer, tokenize=True, return_assistant_tokens_mask=True)
     ids, mask = encoding["input_ids"], encoding["assistant_masks"]
@@ -72,10 +72,17 @@ def marked_tokens(
 
 def _rendered(chat: Chat, tokenizer: PreTrainedTokenizerBase, num_messages: int, asks: bool = False) -> str:
     """Return the first messages as text, and the words that ask for an answer where the next is the assistant's."""
-    if num_messages == 0:
-        return ""
     asks = asks and chat.messages[num_messages]["role"] == "assistant"
-    return _apply(chat.messages[:num_messages], chat, tokenizer, tokenize=False, add_generation_prompt=asks)
+    if num_messages > 0:
+        return _apply(chat.messages[:num_messages], chat, tokenizer, tokenize=False, add_generation_prompt=asks)
+    if not asks:
+        return ""
+    alone = chat.messages[:1]  # nothing comes before it, which no template writes: the words are found within it
+    text, asked = (
+        _apply(alone, chat, tokenizer, tokenize=False, add_generation_prompt=more) for more in (False, True)
+    )
+    words = asked.removeprefix(text)
+    return text[: text.index(words) + len(words)] if words and words in text else ""
 
 
 def _apply(messages: list[dict[str, Any]], chat: Chat, tokenizer: PreTrainedTokenizerBase, **how: Any) -> Any:

@@ -1,6 +1,6 @@
 """Where are the numbers of a parameter in this process?"""
 
-from .adapted import AdaptedMatrix, Adapter, adapted_matrices
+from .adapted import AdaptedMatrix, Adapter, adapted_matrices, require_own_copies
 from .choose import require_engine, stepped_parameters
 from .chunks import displacement, in_chunks
 from .full_precision import in_full_precision
@@ -78,6 +78,7 @@ __all__ = [
     "replicas_of",
     "require_engine",
     "require_one_process",
+    "require_own_copies",
     "require_same",
     "reset_peak_memory",
     "row_blocks",

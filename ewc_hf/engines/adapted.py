@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .adapter_names import names_without_adapters
 from .parameters import named_parameters, unwrap
 
 if TYPE_CHECKING:
@@ -44,11 +45,13 @@ class AdaptedMatrix:
 
     Attributes:
         name: canonical name of the weight.
+        weight: itself; None where a quantized layer has none of this name.
         adapters: those in use.
         transposed: whether the weight is [inputs, outputs], as in `Conv1D` and `Embedding`.
     """
 
     name: str
+    weight: nn.Parameter | None
     adapters: tuple[Adapter, ...]
     transposed: bool
 
@@ -63,41 +66,85 @@ class AdaptedMatrix:
         outputs, inputs = len(self.adapters[0].b), self.adapters[0].a.shape[1]
         return torch.Size((inputs, outputs) if self.transposed else (outputs, inputs))
 
-    def change(self, rows: slice, dtype: torch.dtype) -> Tensor:
-        """Return rows of `Delta W = sum_k s_k B_k A_k`, [rows, inputs]."""
-        return sum((k.b.data[rows].to(dtype) @ k.a.data.to(dtype)).mul_(k.scale) for k in self.adapters)  # type: ignore[return-value]
+    def change(self, rows: slice, dtype: torch.dtype, transposed: bool = False) -> Tensor:
+        """Return rows of `Delta W = sum_k s_k B_k A_k`, [rows, inputs], or of its transpose, [rows, outputs]."""
+        total: Tensor | None = None
+        for adapter in self.adapters:
+            a, b = adapter.a.data.to(dtype), adapter.b.data.to(dtype)
+            own = (a.T[rows] @ b.T if transposed else b[rows] @ a).mul_(adapter.scale)
+            total = own if total is None else total.add_(own)
+        assert total is not None, "an adapted matrix has adapters"
+        return total
 
 
 def adapted_matrices(model: nn.Module) -> dict[str, AdaptedMatrix]:
     """Return the matrices that adapters change, by canonical name; none where PEFT is not in use.
 
     Raises:
-        ValueError: a weight that is trained beside its adapter, trained adapters that are not LoRA's of linear layers
-            or embeddings, a variant such as DoRA, whose change is not `s B A`, or an initialization that takes a part
-            out of the base weights, as PiSSA's.
+        ValueError: the change of a weight is not that of its trained adapters alone: a weight that is trained beside
+            them, or that two adapted layers share; an adapter in use that is frozen; adapters other than LoRA's of
+            linear layers and embeddings; a variant such as DoRA; an initialization that takes a part out of the base
+            weights, as PiSSA's.
     """
     if sys.modules.get("peft") is None:
         return {}
     from peft.tuners.lora import LoraLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    inner = unwrap(model)
     names = {parameter: name for name, parameter in named_parameters(model).items()}
-    matrices = {}
-    for place, layer in unwrap(model).named_modules():
+    without_adapters = names_without_adapters(inner)
+    matrices: dict[str, AdaptedMatrix] = {}
+    for place, layer in inner.named_modules():
         if isinstance(layer, BaseTunerLayer):
             adapters: tuple[Adapter, ...] = ()
             if isinstance(layer, LoraLayer):
-                _require_plain(unwrap(model), layer, place)
+                _require_plain(inner, layer, place)
                 adapters = tuple(_adapters(layer, names))
             _require_known(layer, place, adapters)
             if adapters:
-                weight = names[layer.get_base_layer().weight]
-                matrices[weight] = AdaptedMatrix(weight, adapters, _is_transposed(layer))
+                weight = dict(layer.get_base_layer().named_parameters(recurse=False)).get("weight")
+                name = without_adapters(f"{place}.base_layer.weight") if weight is None else names[weight]
+                if name in matrices:
+                    raise ValueError(
+                        f"expected one adapted layer a weight, got another of '{name}' at '{place}'; adapt only one "
+                        "of the layers that share a weight"
+                    )
+                matrices[name] = AdaptedMatrix(name, weight, adapters, _is_transposed(layer))
     return matrices
 
 
+def require_own_copies(model: nn.Module) -> None:
+    """Refuse copies that are trained in the place of a weight (`modules_to_save`) which another layer shares.
+
+    The importance is of the shared weight, by its one name: of a copy elsewhere nothing would tell.
+
+    Raises:
+        ValueError: there is such a copy.
+    """
+    if sys.modules.get("peft") is None:
+        return
+    from peft.utils import ModulesToSaveWrapper
+
+    inner = unwrap(model)
+    names = {parameter: name for name, parameter in named_parameters(model).items()}
+    without_adapters = names_without_adapters(inner)
+    for place, wrapper in inner.named_modules():
+        for adapter in wrapper.active_adapters if isinstance(wrapper, ModulesToSaveWrapper) else ():
+            copies = dict(wrapper.modules_to_save[adapter].named_parameters())
+            for last, original in wrapper.original_module.named_parameters():
+                shared = names[original] != without_adapters(f"{place}.original_module.{last}")
+                alone = names[copies[last]] == without_adapters(f"{place}.modules_to_save.{adapter}.{last}")
+                if shared and alone and copies[last].requires_grad:
+                    raise ValueError(
+                        f"expected copies of weights that no other layer shares, got one of '{names[original]}' at "
+                        f"'{place}'; tie them by `ensure_weight_tying=True` in the adapter's configuration, or leave "
+                        "this one out"
+                    )
+
+
 def _require_known(layer: Any, place: str, adapters: Sequence[Adapter]) -> None:
-    """Check that nothing else of a layer is trained than adapters."""
+    """Check that nothing else of a layer is trained than adapters, and each of them."""
     known = {parameter for adapter in adapters for parameter in (adapter.a, adapter.b)}
     for name, parameter in layer.named_parameters():
         if parameter.requires_grad and parameter not in known and name != "base_layer.bias":
@@ -106,10 +153,17 @@ def _require_known(layer: Any, place: str, adapters: Sequence[Adapter]) -> None:
                 f"embeddings, got {type(layer).__name__} at '{place}', of which '{name}' is trained; use such a LoRA, "
                 "or train without a consolidation"
             )
+    if frozen := [k.b_name for k in adapters if not (k.a.requires_grad or k.b.requires_grad)]:
+        raise ValueError(
+            f"expected adapters in use to be trained, got '{frozen[0]}' frozen, which moves the model off what its "
+            "base weights are held at; merge it into the base, or take it out of use"
+        )
 
 
 def _adapters(layer: LoraLayer, names: Mapping[nn.Parameter, str]) -> Iterator[Adapter]:
-    for key in layer.active_adapters:
+    from peft.tuners.lora.layer import ParamWrapper
+
+    for key in layer.active_adapters if not isinstance(layer, ParamWrapper) else ():
         if key in layer.lora_A and isinstance(layer.lora_A[key], nn.Linear):
             pair = layer.lora_A[key].weight, layer.lora_B[key].weight
         elif key in layer.lora_embedding_A:

@@ -160,11 +160,10 @@ def estimate_importance(
 
 
 def _require_trained_adapters(parameters: Mapping[str, nn.Parameter]) -> None:
-    """Refuse adapters as they are made: where `B` is 0 nothing depends on `A`, whose importance would be 0."""
-    for name, parameter in parameters.items():
-        is_b = "lora_B" in name or "lora_embedding_B" in name
-        if is_b and not is_sharded(parameter) and not parameter.any():
-            raise ValueError(
-                f"expected trained adapters, got '{name}' of zeros, with which every importance of its A is 0; "
-                "estimate on the model without adapters, whose importance protects one that adapters tune, too"
-            )
+    """Refuse adapters as they are made: one half is 0, and so would be the importance of the other."""
+    begin_at_zero = {name: p for name, p in parameters.items() if "lora_B" in name or "lora_embedding_A" in name}
+    if begin_at_zero and not any(is_sharded(p) or p.any() for p in begin_at_zero.values()):
+        raise ValueError(
+            f"expected trained adapters, got '{next(iter(begin_at_zero))}' of zeros, with which the importance of its "
+            "other half is 0; estimate on the model without adapters: that protects one that adapters tune, too"
+        )

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..engines import AdaptedMatrix, Adapter, LocalParameters, Part, SteppedParameters, is_sharded
+from ..engines import AdaptedMatrix, Adapter, Cut, LocalParameters, Part, Rows, SteppedParameters, is_sharded
 from .diagonal import placed
 from .held import Remembers
 from .kernels import positive
@@ -65,6 +65,20 @@ class LowRank:
             device = torch.device("cpu") if offload else weight.device
             self._importance[matrix.name] = placed(omega_OI, device, offload and weight.is_cuda)
 
+    def frozen(self, anchors: Mapping[str, Rows | Cut]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield frozen weight, anchor and importance of each matrix, [O, I], where both are at hand in one shape.
+
+        Args:
+            anchors: by name.
+        """
+        for matrix in self._matrices:
+            anchor, shape = anchors[matrix.name], matrix.shape
+            if matrix.weight is not None and matrix.weight.shape == shape == torch.Size(anchor.shape):
+                weight, whole = matrix.weight.data, Part(0, shape).of(anchor)
+                if matrix.transposed:
+                    weight, whole = weight.T, whole.T
+                yield weight, whole, self._importance[matrix.name]
+
     def values(self, lent: Lent, ewc_lambda: float, alphas: Sequence[float]) -> dict[str, Tensor]:
         """Return `lambda/2 sum Omega / (1 + alpha lambda Omega) (Delta W)^2` of each matrix, by a name of its own."""
         values = {}
@@ -90,30 +104,37 @@ class LowRank:
                         grad += (scale * (adapter.b.data[rows].to(dtype).T @ gradient_NI)).to(grad)
 
     def pull(self, lent: Lent, ewc_lambda: float, optimizer: torch.optim.Optimizer) -> None:
-        """Take the proximal step of each `B` given all else: a ridge regression of each of its rows.
+        """Take the proximal step of each `B` given all else, and then that of each `A`: ridge regressions.
 
-        With `a` the optimizer's step per unit of gradient at each weight of a row `b` of `B`, it minimizes
-        `P + sum_r (u_r - b_r)^2 / (2 a_r)` over `u`, in `R x R` systems:
+        With `a` the optimizer's step per unit of gradient at each weight of a row `b` of `B`, and with the row's
+        `omega` and `Delta w`, `P + sum_r (u_r - b_r)^2 / (2 a_r)` is least over `u`, in `R x R` systems, at
 
             u = b - (diag(1/a) + lambda s^2 A diag(omega) A^T)^{-1} lambda s A (omega * Delta w)
+
+        and likewise for a column of `A`, with `B` in the place of `A`. Neither overshoots, whatever lambda.
         """
         for matrix in self._of(lent):
             for adapter in matrix.adapters:
                 if adapter.b_name in lent:
-                    self._pull(matrix, adapter, ewc_lambda, step_size(optimizer, lent[adapter.b_name]))
+                    self._pull(matrix, adapter, ewc_lambda, step_size(optimizer, lent[adapter.b_name]), of_a=False)
+                if adapter.a_name in lent:
+                    self._pull(matrix, adapter, ewc_lambda, step_size(optimizer, lent[adapter.a_name]), of_a=True)
 
-    def _pull(self, matrix: AdaptedMatrix, adapter: Adapter, ewc_lambda: float, step: StepSize) -> None:
-        a_RI = adapter.a.data.double()
-        for rows, change_NI, strength_NI in self._blocks(matrix, ewc_lambda, 0.0, per_output=len(a_RI)):
-            root_NR = _step(step, adapter.b.data[rows], rows).sqrt()
-            weighted_NIR = strength_NI.double()[:, :, None] * a_RI.T
-            gradient_NR = adapter.scale * torch.einsum("nir,ni->nr", weighted_NIR, change_NI.double())
-            curvature_NRR = adapter.scale**2 * (a_RI @ weighted_NIR)
-            system_NRR = root_NR[:, :, None] * curvature_NRR * root_NR[:, None, :]
-            system_NRR.diagonal(dim1=1, dim2=2).add_(1)
-            scaled_NR1 = (root_NR * gradient_NR)[:, :, None]
-            move_NR = root_NR * torch.cholesky_solve(scaled_NR1, torch.linalg.cholesky(system_NRR))[:, :, 0]
-            adapter.b.data[rows] -= move_NR.to(adapter.b.dtype)
+    def _pull(self, matrix: AdaptedMatrix, adapter: Adapter, ewc_lambda: float, step: StepSize, of_a: bool) -> None:
+        """Pull the rows of `B`, or the columns of `A`, which are its rows where all is seen transposed."""
+        pulled_OR, other_RI = (adapter.a.data.T, adapter.b.data.T) if of_a else (adapter.b.data, adapter.a.data)
+        rank, scale, dtype = len(other_RI), adapter.scale, self._dtype(matrix)
+        other_RI = other_RI.to(dtype)
+        upper = torch.triu_indices(rank, rank, device=other_RI.device)
+        products_PI = other_RI[upper[0]] * other_RI[upper[1]]
+        for rows, change_NI, strength_NI in self._blocks(matrix, ewc_lambda, 0.0, transposed=of_a):
+            root_NR = _step(step, pulled_OR, rows, transposed=of_a).sqrt()
+            gradient_NR = scale * ((strength_NI * change_NI) @ other_RI.T).to(root_NR)
+            curvature_NP = scale**2 * (strength_NI @ products_PI.T).to(root_NR)
+            system_NRR = root_NR.new_zeros(len(root_NR), rank, rank)
+            system_NRR[:, upper[0], upper[1]] = system_NRR[:, upper[1], upper[0]] = curvature_NP
+            system_NRR = root_NR[:, :, None] * system_NRR * root_NR[:, None, :]
+            pulled_OR[rows] -= (root_NR * _solved(system_NRR, root_NR * gradient_NR)).to(pulled_OR)
 
     def _of(self, lent: Lent) -> Iterator[AdaptedMatrix]:
         """Yield the matrices of which a parameter is lent."""
@@ -128,7 +149,7 @@ class LowRank:
         return name, alphas[lent[name].group_index]
 
     def _blocks(
-        self, matrix: AdaptedMatrix, ewc_lambda: float, alpha: float, per_output: int = 1
+        self, matrix: AdaptedMatrix, ewc_lambda: float, alpha: float, transposed: bool = False
     ) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield rows, their `Delta W`, and `lambda Omega / (1 + alpha lambda Omega)` of them, as new tensors.
 
@@ -136,18 +157,18 @@ class LowRank:
             matrix: that is adapted.
             ewc_lambda: lambda; at 0 there are none.
             alpha: a learning rate, or 0.
-            per_output: numbers that are wanted of each number of `Delta W`.
+            transposed: whether rows are inputs, in place of outputs.
         """
         if ewc_lambda == 0:
             return
-        omega_OI, dtype = self._importance[matrix.name], self._dtype(matrix)
-        outputs, inputs = omega_OI.shape
-        num_rows = max(1, _BLOCK // (inputs * per_output))
+        omega, dtype = self._importance[matrix.name], self._dtype(matrix)
+        omega = omega.T if transposed else omega
+        num_rows = max(1, _BLOCK // omega.shape[1])
         inverse_lambda, alpha_tensor = positive(1 / ewc_lambda, dtype), positive(alpha, dtype)
-        for first in range(0, outputs, num_rows):
+        for first in range(0, len(omega), num_rows):
             rows = slice(first, first + num_rows)
-            change_NI = matrix.change(rows, dtype)
-            compliance_NI = (inverse_lambda / omega_OI[rows].to(change_NI)).add_(alpha_tensor)
+            change_NI = matrix.change(rows, dtype, transposed)
+            compliance_NI = (inverse_lambda / omega[rows].to(change_NI)).add_(alpha_tensor)
             yield rows, change_NI, compliance_NI.reciprocal_()
 
     def _dtype(self, matrix: AdaptedMatrix) -> torch.dtype:
@@ -162,11 +183,25 @@ def low_rank_value_reference(
     return (ewc_lambda / 2 * omega_OI / (1 + alpha * ewc_lambda * omega_OI) * change**2).sum()
 
 
-def _step(step: StepSize, like: Tensor, rows: slice) -> Tensor:
-    """Return `a` of rows of a parameter, in float64."""
+def _solved(system_NRR: Tensor, right_NR: Tensor) -> Tensor:
+    """Return `(1 + system)^{-1} right` of positive semidefinite systems.
+
+    The diagonal's last digits are raised so that no rounding makes a system of little rank indefinite.
+    """
+    diagonal_NR = system_NRR.diagonal(dim1=1, dim2=2)
+    rounding_N1 = 100 * torch.finfo(system_NRR.dtype).eps * diagonal_NR.sum(1, keepdim=True)
+    diagonal_NR += 1 + rounding_N1
+    lower, _ = torch.linalg.cholesky_ex(system_NRR)
+    return torch.cholesky_solve(right_NR[:, :, None], lower)[:, :, 0]
+
+
+def _step(step: StepSize, like: Tensor, rows: slice, transposed: bool) -> Tensor:
+    """Return `a` of rows of a parameter, or of what it is transposed, in float64 where the device has it."""
+    dtype = torch.float32 if like.device.type == "mps" else torch.float64
     if step.second_moment is None:
-        return torch.full_like(like, step.numerator, dtype=torch.float64)
-    return step.numerator / ((step.second_moment[rows].double() / step.bias_correction).sqrt() + step.eps)
+        return torch.full_like(like[rows], step.numerator, dtype=dtype)
+    second_moment = step.second_moment.T if transposed else step.second_moment
+    return step.numerator / ((second_moment[rows].to(dtype) / step.bias_correction).sqrt() + step.eps)
 
 
 def _require_whole(parameters: SteppedParameters, matrices: Sequence[AdaptedMatrix]) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from ..engines import adapted_matrices, named_parameters, trainable_parameters, whole_shape
+from ..engines import adapted_matrices, named_parameters, require_own_copies, trainable_parameters, whole_shape
 from .grown import is_grown
 from .held import Remembered
 
@@ -31,7 +31,8 @@ def require_matching_model(consolidation: Remembered, model: nn.Module) -> froze
             adapters of which the penalty cannot take account (`adapted_matrices`).
     """
     trainable, protected = trainable_parameters(model), protected_parameters(consolidation, model)
-    adapted = {name: matrix for name, matrix in adapted_matrices(model).items() if name in protected}
+    require_own_copies(model)
+    adapted = {name: matrix for name, matrix in adapted_matrices(model).items() if name in consolidation.importance}
     of_adapters = trainable.keys() & frozenset().union(*(matrix.parameter_names for matrix in adapted.values()))
     themselves = protected.keys() & trainable.keys()
     shared = themselves | of_adapters

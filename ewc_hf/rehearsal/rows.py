@@ -64,27 +64,36 @@ class Rehearsal:
         """
 
         def write() -> None:
-            target = Path(folder)
-            target.mkdir(parents=True, exist_ok=True)
-            table = self.rows.with_format("arrow")[:]
-            with replaced(target / REHEARSAL_CONFIG) as config, replaced(target / REHEARSAL_ROWS) as rows:
-                pq.write_table(table, rows, compression="zstd")
-                write_json(config, {**self.metadata, "sha256": sha256(rows)})
-            if self._batches is not None:
-                remove_batches(Path(self._batches))
-                self._batches = None
+            self._write(Path(folder))
+            self._remove_batches()
 
         agreed(write if process_index() == 0 else lambda: None)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the rows to a repository of the Hub, which is made where it is missing, and return the commit's URL.
 
+        In several processes one of them calls this.
+
         Args:
             repo_id: `owner/name`, or `name` of one's own; the old model's is the usual one.
             options: `subfolder`, `revision`, `token`, `private` and `commit_message`, see `ewc_hf.storage.upload`.
         """
         files = [REHEARSAL_CONFIG, REHEARSAL_ROWS]
-        return upload(repo_id, self.save_pretrained, files, **{"commit_message": "Rehearsal rows", **options})
+        url = upload(repo_id, self._write, files, **{"commit_message": "Rehearsal rows", **options})
+        self._remove_batches()
+        return url
+
+    def _write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        table = self.rows.with_format("arrow")[:]
+        with replaced(folder / REHEARSAL_CONFIG) as config, replaced(folder / REHEARSAL_ROWS) as rows:
+            pq.write_table(table, rows, compression="zstd")
+            write_json(config, {**self.metadata, "sha256": sha256(rows)})
+
+    def _remove_batches(self) -> None:
+        if self._batches is not None:
+            remove_batches(Path(self._batches))
+            self._batches = None
 
     @classmethod
     def from_pretrained(

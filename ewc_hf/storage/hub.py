@@ -117,9 +117,9 @@ def upload(
         The commit's URL.
     """
     api = HfApi(token=token)
-    repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     with TemporaryDirectory() as scratch, warnings.catch_warnings():
         write(Path(scratch))
+        repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         warnings.filterwarnings("ignore", ".*about to commit a data file", UserWarning)  # rows belong to their model
         commit = api.upload_folder(
             repo_id=repo,

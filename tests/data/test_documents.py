@@ -4,7 +4,7 @@ import gzip
 import json
 
 import pytest
-from datasets import Dataset, IterableDataset, load_dataset
+from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 from templates import ANSWERED, ASKED, CHATS, TEMPLATES, templated_tokenizer
 from tiny import EOS, SENTENCES, tiny_tokenizer
 from tokenizers import Tokenizer, models
@@ -82,6 +82,42 @@ def test_tools_are_told_to_the_template():
             Dataset.from_list([{"messages": CHATS["one turn"], "tools": column}]), tokenizer=tokenizer
         )
         assert '"name": "count"' in text.splitlines()[0]
+
+
+def test_a_completion_is_learned_by_the_templates_marks():
+    """Some templates ask for an answer in words that they write before none."""
+    template = "{% for m in messages %}{{ m.role }}:{% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}"
+    template = template.replace("{% generation %}", "{% if m.role == 'assistant' %}{% generation %}", 1)
+    template = template.replace("{% endgeneration %}", "{% endgeneration %}{% else %}{{ m.content }}{% endif %}", 1)
+    tokenizer = templated_tokenizer(
+        template + "{% if add_generation_prompt %}assistant: think{% endif %}", marked=True
+    )
+    row = {"prompt": PROMPT, "completion": COMPLETION}
+    ids, labels = encode(row_form(Dataset.from_list([row])).document(row, 0), tokenizer)
+    assert tokenizer.decode([token for token in labels if token != IGNORED]) == "I am well."
+    assert tokenizer.decode(ids) == "user:How are you today?assistant:I am well."
+
+
+REFUSED = {
+    "no completion": ({"prompt": PROMPT, "completion": []}, "row 0: expected a completion of at least one message"),
+    "numbers": ({"instruction": "Add", "input": 3, "output": "b"}, "row 0: expected instruction and input as texts"),
+    "tools that are no JSON": (
+        {"messages": PROMPT, "tools": "a hammer"},
+        "row 0: expected JSON in the column 'tools'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "said"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_row_that_cannot_be_read_is_told_with_its_number(row, said):
+    with pytest.raises(ValueError, match=said):
+        pack(Dataset.from_list([row]), tiny_tokenizer(), 4)
+
+
+def test_of_several_splits_one_is_to_be_chosen():
+    splits = DatasetDict({"train": Dataset.from_list([{"text": "a"}])})
+    with pytest.raises(ValueError, match=r"expected one dataset, got a mapping of \['train'\]; choose one"):
+        document_texts(splits)
 
 
 @pytest.mark.parametrize("row", [{"prompt": "a", "completion": COMPLETION}, {"prompt": None, "completion": "b"}])

@@ -82,3 +82,17 @@ def test_what_can_be_a_hub_id_is_asked_for_there(monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match="got 'nobody/nothing', of which the Hub says"):
         load_texts("nobody/nothing")
+
+
+def test_of_a_folder_of_splits_no_other_one_is_read_in_its_place(tmp_path):
+    for name in ("train.jsonl", "validation.jsonl"):
+        (tmp_path / name).write_text(LINES)
+    with pytest.raises(ValueError, match=r"files that begin with 'test' in '.*', got \['train.jsonl', 'validation"):
+        load_texts(str(tmp_path), split="test")
+
+
+@pytest.mark.parametrize("good", ['{"text": "a\u2028b"}', '{"text": "c\x85d"}'])
+def test_lines_end_where_json_lines_do(tmp_path, good):
+    (tmp_path / "a.jsonl").write_text(f'{good}\n{{"text": "broken\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a.jsonl', line 2: "):
+        load_texts(str(tmp_path / "a.jsonl"))

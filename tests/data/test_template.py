@@ -38,6 +38,14 @@ def test_labels_are_those_of_trl_with_marks_and_without(tmp_path, template, mess
         assert whole(messages, templated_tokenizer(template, marked), "assistant") == (ids, labels)
 
 
+def test_words_in_parts_are_written_as_one_text():
+    """A template that knows no parts would write the list."""
+    parts = [{"type": "text", "text": "I am"}, {"type": "text", "text": " well."}]
+    assert whole([ASKED, {**ANSWERED, "content": parts}], MARKED, "assistant") == whole(
+        [ASKED, ANSWERED], MARKED, "assistant"
+    )
+
+
 def test_a_truncated_chat_has_the_labels_of_trl(tmp_path):
     length = len(whole(CHATS["many turns"], MARKED)[0]) - 10
     ids, labels = labels_of_trl(CHATS["many turns"], MARKED, tmp_path, max_length=length)

@@ -56,3 +56,27 @@ def test_an_importance_of_another_shape_is_refused():
         ValueError, match=rf"expected '{name}' of shape \(24, 8\) as in the consolidation, got \(8, 24\)"
     ):
         require_matching_model(consolidation, model)
+
+
+def test_adapters_in_use_that_are_frozen_are_refused():
+    model = adapted(llama(), target_modules=["q_proj"])
+    for name, p in model.named_parameters():
+        p.requires_grad_("layernorm" in name)
+    with pytest.raises(ValueError, match=r"expected adapters in use to be trained, got '.*lora_B.*' frozen"):
+        require_matching_model(spread_consolidation(llama()), model)
+
+
+@pytest.mark.filterwarnings("ignore:.*tie:UserWarning")  # PEFT tells it
+def test_of_layers_that_share_a_weight_one_is_adapted():
+    model = adapted(small_model(), target_modules=["wte", "lm_head"], fan_in_fan_out=False)
+    with pytest.raises(ValueError, match=r"expected one adapted layer a weight, got another of 'transformer.wte"):
+        require_matching_model(spread_consolidation(small_model()), model)
+
+
+@pytest.mark.filterwarnings("ignore:.*tie:UserWarning")  # PEFT tells it
+def test_copies_of_a_weight_that_layers_share_are_tied_or_refused():
+    both = {"modules_to_save": ["wte", "lm_head"]}
+    with pytest.raises(ValueError, match=r"copies of weights that no other layer shares.*ensure_weight_tying"):
+        require_matching_model(spread_consolidation(small_model()), adapted(small_model(), **both))
+    tied = adapted(small_model(), ensure_weight_tying=True, **both)
+    assert "transformer.wte.weight" in require_matching_model(spread_consolidation(small_model()), tied)

@@ -66,6 +66,12 @@ def test_a_consolidation_of_the_base_holds_a_model_that_lora_tunes(tmp_path):
     assert 0 < changes[1] < changes[0] / 4
 
 
+def test_beside_rehearsal_the_task_loss_is_trls_over_micro_batches_of_any_length(tmp_path):
+    options = {"gradient_accumulation_steps": 2, "max_steps": 1, "assistant_only_loss": True}
+    with_rows, without = trained(tmp_path, held={"rehearsal": rehearsal()}, **options), trained(tmp_path, **options)
+    assert logged(with_rows, "loss") == pytest.approx(logged(without, "loss"), rel=1e-5)
+
+
 @pytest.mark.parametrize("peft_config", [None, LORA], ids=["whole", "lora"])
 def test_rehearsal_rows_ride_and_the_task_loss_knows_nothing_of_them(tmp_path, peft_config):
     with_rows = trained(tmp_path, held={"rehearsal": rehearsal()}, peft_config=peft_config)
