@@ -6,7 +6,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class LargestTensor(TorchDispatchMode):
-    """While it is entered, how many numbers the largest tensor of a dtype has that an operation made; no view of others."""
+    """While it is entered, how many numbers the largest tensor of a dtype has that an operation made, not viewed."""
 
     def __init__(self, dtype):
         super().__init__()
