@@ -80,7 +80,9 @@ def main() -> None:
 
     # 3. The curves over lambda and, of the paper's protocol, what the paper reports.
     named = RotatedArguments(args.train, args.test, args.second_train, args.second_test)
-    as_the_paper = named == args and args.second_train is not None and lessons == Lessons() and len(first[0]) == 60_000
+    as_the_paper = (
+        named == args and args.second_train is not None and lessons.are_the_papers and len(first[0]) == 60_000
+    )
     title = "Two kinds of pictures, turned" + ("" if as_the_paper else ", a reduced protocol")
     print(write_grid_report(runs, folder, title, ROTATED if as_the_paper else None, authors))
 

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..engines import require_one_process
 from ..storage import fingerprint, json_bytes, read_json, write_files
 from ..study import keep_protocol
+from .carried import CarriedAdam
 from .images import Images
-from .learning import Lessons, learn_in_turn
+from .learning import Lessons, adam_of, learn_in_turn
 from .protection import Protection
 from .runs import ContinualRun, Point
 from .stack import Stack
@@ -92,19 +93,40 @@ class Grid:
         """
         require_one_process()
         keep_protocol(self.folder, self._protocol())
-        stacks = list(self._stacks())
+        stacks, carried = list(self._stacks()), CarriedAdam(self.folder / "optimizer.safetensors")
+        warm_up = self._warm_up(stacks, carried)
         steps = sum(map(self.lessons.steps, self.tasks))
-        with tqdm(total=steps * sum(map(len, stacks)), desc="runs", unit="step") as bar:
+        with tqdm(total=steps * sum(map(len, [warm_up, *stacks])), desc="runs", unit="step") as bar:
+            if warm_up:
+                bar.set_postfix_str("a first run, for the state that it leaves to Adam")
+                self._learn(warm_up, partial(bar.update, len(warm_up)), carried)
             for points in stacks:
                 bar.set_postfix_str(f"{points[0].name.rpartition('-seed')[0]} and {len(points) - 1} more")
-                self._run(points, partial(bar.update, len(points)))
+                self._run(points, partial(bar.update, len(points)), carried)
         return [ContinualRun(**read_json(self._path(point))) for point in self.points]
 
-    def _run(self, points: Sequence[Point], on_step: Callable[[], object]) -> None:
-        start, lambdas, seeds = time.perf_counter(), [p.ewc_lambda for p in points], [p.seed for p in points]
+    def _warm_up(self, stacks: Sequence[list[Point]], carried: CarriedAdam) -> list[Point]:
+        """Return first runs, which are not kept, where Adam's state goes from run to run and nobody has left one."""
+        if not self.lessons.carry_optimizer or carried.is_known or not stacks:
+            return []
+        unused = 1 + max(point.seed for point in self.points)
+        return [dataclasses.replace(point, seed=unused) for point in stacks[0]]
+
+    def _learn(self, points: Sequence[Point], on_step: Callable[[], object], carried: CarriedAdam) -> Tensor:
+        lambdas, seeds = [point.ewc_lambda for point in points], [point.seed for point in points]
         protection = Protection(points[0].row, lambdas, self.num_examples)
         stack = build_stack(self.build, seeds, self.tasks[0].train.pixels.device)
-        accuracy = learn_in_turn(stack, self.tasks, protection, self.lessons, seeds, on_step)
+        optimizer = adam_of(stack, self.lessons)
+        if self.lessons.carry_optimizer and carried.is_known:
+            carried.give(optimizer, stack)
+        accuracy = learn_in_turn(stack, self.tasks, protection, self.lessons, seeds, on_step, optimizer)
+        if self.lessons.carry_optimizer:
+            carried.keep(optimizer, stack)
+        return accuracy
+
+    def _run(self, points: Sequence[Point], on_step: Callable[[], object], carried: CarriedAdam) -> None:
+        start = time.perf_counter()
+        accuracy = self._learn(points, on_step, carried)
         seconds = (time.perf_counter() - start) / len(points)
         for point, own in zip(points, accuracy.tolist(), strict=True):
             seen = [after[: number + 1] for number, after in enumerate(own)]

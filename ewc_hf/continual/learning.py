@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -20,11 +20,17 @@ from .tasks import Task
 
 @dataclass(frozen=True)
 class Lessons:
-    """How each task is learned; the defaults are the paper's."""
+    """How each task is learned; the defaults are what the paper tells."""
 
     epochs: int = field(default=6, metadata={"help": "Passes over each task's training pictures."})
     batch_size: int = field(default=100, metadata={"help": "Pictures a step."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Of Adam, whose state lasts over all tasks."})
+    carry_optimizer: bool = field(
+        default=False,
+        metadata={
+            "help": "Begin each run with the state that the run before left to Adam, as the authors' code does."
+        },
+    )
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -34,6 +40,11 @@ class Lessons:
         """
         if self.epochs < 1 or self.batch_size < 1 or not 0 < self.learning_rate < math.inf:
             raise ValueError(f"expected epochs, batch size and learning rate > 0, got {self}")
+
+    @property
+    def are_the_papers(self) -> bool:
+        """Whether these are the paper's, with or without what its code does beyond its text."""
+        return replace(self, carry_optimizer=False) == Lessons()
 
     def steps(self, task: Task) -> int:
         """Return how many steps a task takes."""
@@ -47,6 +58,7 @@ def learn_in_turn(
     lessons: Lessons,
     seeds: Sequence[int],
     on_step: Callable[[], object] = lambda: None,
+    optimizer: torch.optim.Adam | None = None,
 ) -> Tensor:
     """Let a stack of networks learn tasks one after another.
 
@@ -57,12 +69,13 @@ def learn_in_turn(
         lessons: how each task is learned.
         seeds: of each network, [S]; networks of one seed see the same batches.
         on_step: called after each step.
+        optimizer: of their parameters; None makes one.
 
     Returns:
         The share of a task's test pictures that each network tells right, after each task, [S, tasks, tasks]: after
         the row's, on the column's; NaN for tasks that were not learned by then.
     """
-    optimizer = torch.optim.Adam(stack.parameters(), lr=lessons.learning_rate, fused=True)
+    optimizer = optimizer or adam_of(stack, lessons)
     accuracy = torch.full((len(stack), len(tasks), len(tasks)), math.nan)
     for number, task in enumerate(tasks):
         stack.train()
@@ -79,6 +92,11 @@ def learn_in_turn(
         for earlier, known in enumerate(tasks[: number + 1]):
             accuracy[:, number, earlier] = measured_accuracy(stack, known)
     return accuracy
+
+
+def adam_of(stack: Stack, lessons: Lessons) -> torch.optim.Adam:
+    """Return the optimizer of a stack."""
+    return torch.optim.Adam(stack.parameters(), lr=lessons.learning_rate, fused=True)
 
 
 def loss_of(stack: Stack, pixels: Tensor, labels: Tensor) -> Tensor:

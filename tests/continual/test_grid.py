@@ -1,11 +1,13 @@
 """A grid in stacks: kept, gone on with, and never mixed with another."""
 
+import dataclasses
 import json
 import math
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import torch
 from one_after_another import LESSONS, NUM_EXAMPLES, SIZES, perceptron, small_tasks
 
 from ewc_hf.continual import (
@@ -25,6 +27,7 @@ from ewc_hf.continual import (
     write_grid_report,
 )
 from ewc_hf.continual import grid as module
+from ewc_hf.continual.learning import adam_of
 from ewc_hf.engines import processes
 
 ROWS = parse_rows(["fisher:stabilized:1,30", "mas:plain:2"])
@@ -59,26 +62,50 @@ def test_runs(tmp_path):
     assert run.score == pytest.approx(sum(known[-1]) / 3)
 
 
-def test_interrupted(tmp_path, monkeypatch):
+@pytest.mark.parametrize("carry_optimizer", [False, True])
+def test_interrupted(tmp_path, monkeypatch, carry_optimizer):
     """What is finished is kept, and the rest comes out as if nothing had happened."""
-    expected = without_times(grid(tmp_path / "whole").run())
+    lessons = dataclasses.replace(LESSONS, carry_optimizer=carry_optimizer)
+    expected = without_times(grid(tmp_path / "whole", lessons).run())
     learn, calls = module.learn_in_turn, []
 
     def interrupted(*args, **kwargs):
-        if len(calls) == 2:
+        if len(calls) == 2 + carry_optimizer:  # of which the first is not kept
             raise KeyboardInterrupt
         calls.append(1)
         return learn(*args, **kwargs)
 
     monkeypatch.setattr(module, "learn_in_turn", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        grid(tmp_path / "part").run()
+        grid(tmp_path / "part", lessons).run()
     kept = {path.name: path.read_bytes() for path in (tmp_path / "part" / "runs").iterdir()}
     assert len(kept) == 5, "two of the unprotected, and three of Fisher's four"
     monkeypatch.setattr(module, "learn_in_turn", learn)
-    assert without_times(grid(tmp_path / "part").run()) == expected
+    assert without_times(grid(tmp_path / "part", lessons).run()) == expected
     for name, content in kept.items():
         assert (tmp_path / "part" / "runs" / name).read_bytes() == content, "run again"
+
+
+CARRIED = dataclasses.replace(LESSONS, carry_optimizer=True)
+
+
+def test_an_optimizer_is_carried_from_run_to_run(tmp_path):
+    """As one that serves them all, whose parameters get new numbers; the first run is not counted."""
+    runs = grid(tmp_path, CARRIED, stack_size=1).run()
+    known = {(run.row, run.ewc_lambda, run.seed): run.accuracy for run in runs}
+    stack = Stack([perceptron(0)])
+    optimizer = adam_of(stack, CARRIED)
+    rows = [None, *ROWS]
+    points = sorted(points_of(ROWS, (0, 1)), key=lambda point: (rows.index(point.row), point.seed))
+    for point in [dataclasses.replace(points[0], seed=2), *points]:
+        with torch.no_grad():
+            for p, q in zip(stack.parameters(), Stack([perceptron(point.seed)]).parameters(), strict=True):
+                p.copy_(q)
+        protection = Protection(point.row, [point.ewc_lambda], NUM_EXAMPLES)
+        accuracy = learn_in_turn(stack, small_tasks(), protection, CARRIED, [point.seed], optimizer=optimizer)
+        expected = [[a for a in after if not math.isnan(a)] for after in accuracy[0].tolist()]
+        assert known.get((point.row_name, point.ewc_lambda, point.seed), expected) == expected
+    assert without_times(runs) != without_times(grid(tmp_path / "fresh", stack_size=1).run())
 
 
 def test_stack_size_changes_nothing(tmp_path):
