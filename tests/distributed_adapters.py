@@ -3,6 +3,7 @@
 torchrun --nproc_per_node 2 tests/distributed_adapters.py FOLDER
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def main():
     said = message(make_trainer(SHARDED, folder, adapt=adapt).train)
     if process_index() == 0:
         (folder / "said.txt").write_text(said)
+    torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # torch's threads now and then abort a process whose interpreter ends before them
 
 
 if __name__ == "__main__":
