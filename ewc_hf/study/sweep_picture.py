@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..storage import GREY, calm, colour, png
 from .records import group_by
@@ -19,7 +20,7 @@ _COLUMNS = 2
 def draw_sweeps(sweeps: Sequence[Sweep], title: str, score: str, references: Sequence[Sweep] = ()) -> bytes:
     """PNG of the curves with 95% t-intervals: stars are the best, filled markers as good, hollow ones worse.
 
-    Lambda 0 is a dashed line, since the axis is logarithmic.
+    Lambda 0 is a dashed line, since the axis is logarithmic; where it is far from all others only the legend tells it.
 
     Args:
         sweeps: the curves.
@@ -46,18 +47,39 @@ def draw_sweeps(sweeps: Sequence[Sweep], title: str, score: str, references: Seq
                 if (other.panel, other.title) == (panel, curve.title):
                     _draw_pale(axes, other, colour(position))
             _draw(axes, curve, colour(position))
+        _frame(axes, curves)
         calm(axes)
         axes.legend(frameon=False, fontsize=8)
     return png(figure)
+
+
+def _frame(axes: Axes, curves: Sequence[Sweep]) -> None:
+    """Show the curves and little more, with numbers at round lambdas."""
+    points = [point for curve in curves for point in curve.points if point.ewc_lambda > 0]
+    if not points:
+        return
+    lambdas = [point.ewc_lambda for point in points]
+    low = min(point.mean - (point.interval or 0.0) for point in points)
+    high = max(point.mean + (point.interval or 0.0) for point in points)
+    margin = 0.4 * (high - low) or 0.01 * abs(high)
+    without = {point.mean for curve in curves for point in curve.points if point.ewc_lambda == 0}
+    for mean in without:
+        is_near = low - 4 * margin < mean < high + 4 * margin
+        low, high = (min(low, mean), max(high, mean)) if is_near else (low, high)
+        label = f"lambda 0: {mean:.3g}" + ("" if is_near else ", off the scale")
+        axes.plot([], [], c=GREY, ls=(0, (6, 4)), lw=1, label=label)
+    axes.set_xlim(min(lambdas) / 1.4, max(lambdas) * 1.4)
+    axes.set_ylim(low - margin, high + margin)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw(axes: Axes, sweep: Sweep, c: str) -> None:
     plateau, best = sweep.plateau, sweep.best
     without = [point.mean for point in sweep.points if point.ewc_lambda == 0]
     if without:
-        axes.axhline(
-            without[0], c=GREY, ls=(0, (6, 4)), lw=1, label="lambda 0: best" if best.ewc_lambda == 0 else None
-        )
+        axes.axhline(without[0], c=GREY, ls=(0, (6, 4)), lw=1)
     points = [point for point in sweep.points if point.ewc_lambda > 0]
     x, y = [point.ewc_lambda for point in points], [point.mean for point in points]
     intervals = [point.interval or 0.0 for point in points]

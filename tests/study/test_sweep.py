@@ -4,8 +4,10 @@ import json
 
 import pytest
 from made_up_records import PRETRAINED, curve, study
+from matplotlib.figure import Figure
 
 from ewc_hf.study import Sweep, SweptPoint, sweep_of, sweep_table, sweeps_of, write_sweep
+from ewc_hf.study.sweep_picture import _frame
 
 
 def points(*pairs):
@@ -82,3 +84,16 @@ def test_report(tmp_path):
     assert [point["ewc_lambda"] for point in state["sweeps"][0]["points"]] == [0.0, 3.0, 10.0]
     assert (tmp_path / "new" / "sweep.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["sweep.json", "sweep.md", "sweep.png"]
+
+
+@pytest.mark.parametrize(("without", "shown"), [(0.62, True), (0.2, False)])
+def test_a_far_lambda_0_does_not_flatten_the_curve(without, shown):
+    """The plateau is what a sweep is read for."""
+    sweep = sweep_of("Fisher", "loss", {0.0: [without], 3.0: [0.64], 10.0: [0.65]}, higher_is_better=True)
+    axes = Figure().add_subplot()
+    _frame(axes, [sweep])
+    low, high = axes.get_ylim()
+    assert low < 0.64 and 0.65 < high < 0.7
+    assert (low < without < high) == shown
+    (line,) = axes.get_lines()
+    assert line.get_label() == ("lambda 0: 0.62" if shown else "lambda 0: 0.2, off the scale")
