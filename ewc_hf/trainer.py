@@ -92,7 +92,8 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin, CardMixin):
         self._protected: frozenset[str] = frozenset()
         self._held_values: dict[str, float] = {}
         self._remembered: Remembered | None = None
-        self.accelerator.wait_for_everyone()  # one process may be writing what the others read
+        if consolidation is not None or rehearsal is not None:
+            self.accelerator.wait_for_everyone()  # one process may be writing them
         if isinstance(consolidation, Consolidation):
             self._remembered = consolidation
         elif consolidation is not None:
@@ -101,7 +102,7 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin, CardMixin):
             self.add_callback(PenaltyRecord())
         self._rehearsal = rehearsal
         self._rehearser: Rehearser | None = None
-        if (rehearser := agreed(self._rehearser_in_force)) is not None:
+        if rehearsal is not None and (rehearser := agreed(self._rehearser_in_force)) is not None:
             self._rehearser = rehearser
             self.add_callback(RehearsalRecord())
         if self._remembered is not None or rehearsal is not None:

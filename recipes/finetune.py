@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, default_data_collator
 
 from ewc_hf import EWCConfig, EWCTrainer
-from ewc_hf.cli import parse_arguments
+from ewc_hf.cli import parse_arguments, publish, train_and_save
 from ewc_hf.data import document_texts, load_texts, pack, require_within_context
 from ewc_hf.storage import hub_arguments
 
@@ -84,21 +84,13 @@ def main() -> None:
         data_collator=default_data_collator,
         processing_class=tokenizer,
     )
-    trainer.train(resume_from_checkpoint=args.resume or training.resume_from_checkpoint)
-    if trainer.is_fsdp_enabled:  # its checkpoints are sharded, its result is one model
-        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    trainer.save_model()
-    if training.ewc_synaptic:
-        trainer.synaptic_consolidation().save_pretrained(training.output_dir)
+    train_and_save(trainer, args.resume)
     if held_out is not None:
         metrics = trainer.evaluate()
         metrics["eval_perplexity"] = math.exp(metrics["eval_loss"])
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
-    if training.push_to_hub:
-        trainer.push_to_hub()
-    else:
-        trainer.create_model_card()
+    publish(trainer)
 
 
 if __name__ == "__main__":

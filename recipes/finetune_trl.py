@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from transformers import AutoTokenizer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from ewc_hf.cli import parse_arguments
+from ewc_hf.cli import parse_arguments, publish, train_and_save
 from ewc_hf.data import document_texts, load_texts
 from ewc_hf.sft import EWCSFTConfig, EWCSFTTrainer
 
@@ -70,22 +70,14 @@ def main() -> None:
         rehearsal=args.rehearsal,
         retention_texts=retention_texts,
     )
-    trainer.train(resume_from_checkpoint=args.resume or training.resume_from_checkpoint)
-    if trainer.is_fsdp_enabled:  # its checkpoints are sharded, its result is one model
-        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    trainer.save_model()
-    if training.ewc_synaptic:
-        trainer.synaptic_consolidation().save_pretrained(training.output_dir)
+    train_and_save(trainer, args.resume)
 
     # 3. How well both are known.
     if held_out is not None:
         metrics = trainer.evaluate()
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
-    if training.push_to_hub:
-        trainer.push_to_hub()
-    else:
-        trainer.create_model_card()
+    publish(trainer)
 
 
 if __name__ == "__main__":

@@ -2,5 +2,6 @@
 
 from .arguments import beside, parse_arguments
 from .commands import main
+from .training import publish, train_and_save
 
-__all__ = ["beside", "main", "parse_arguments"]
+__all__ = ["beside", "main", "parse_arguments", "publish", "train_and_save"]

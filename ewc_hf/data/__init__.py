@@ -9,7 +9,7 @@ from .packing import pack
 from .padding import pad_examples
 from .sampling import Example, sample_examples
 from .text import load_texts
-from .vocabulary import require_known_tokens
+from .vocabulary import require_known_tokens, token_table
 
 __all__ = [
     "IGNORED",
@@ -32,6 +32,7 @@ __all__ = [
     "sample_examples",
     "sequence_length",
     "token_nll",
+    "token_table",
     "transformers_model",
     "widened",
 ]

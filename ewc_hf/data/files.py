@@ -11,7 +11,8 @@ from typing import BinaryIO, cast
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
-_READERS = {".txt": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
+_READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
+_KINDS = {".txt", *_READERS}
 _SPLITS = "train|validation|valid|val|dev|test|eval"
 """Words with which the names of files begin where a folder has several splits."""
 
@@ -48,7 +49,7 @@ def read_local(path: Path, split: str) -> Dataset:
     kinds = {kind for file in readable if (kind := kind_of(file))}
     if len(kinds) != 1:
         raise ValueError(
-            f"expected files of one of the kinds {sorted(_READERS)} in '{path}', got {sorted(kinds) or 'none'}; "
+            f"expected files of one of the kinds {sorted(_KINDS)} in '{path}', got {sorted(kinds) or 'none'}; "
             "name one file"
         )
     kind = kinds.pop()
@@ -90,7 +91,7 @@ def kind_of(path: Path) -> str | None:
     """Return the suffix that tells how a file is read, without that of its compression; None for other files."""
     name = path.name.removesuffix(".gz")
     suffix = Path(name).suffix
-    return suffix if suffix in _READERS and (suffix != ".parquet" or name == path.name) else None
+    return suffix if suffix in _KINDS and (suffix != ".parquet" or name == path.name) else None
 
 
 def _saved(path: Path, split: str) -> Dataset:

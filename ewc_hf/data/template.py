@@ -13,9 +13,9 @@ from .labels import IGNORED
 _GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
-def applies_template(chat: Chat, tokenizer: PreTrainedTokenizerBase | None) -> bool:
+def applies_template(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Tell whether the chat is written by the tokenizer's template."""
-    return not chat.free_names and tokenizer is not None and tokenizer.chat_template is not None
+    return not chat.free_names and tokenizer.chat_template is not None
 
 
 def templated_text(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -9,6 +9,15 @@ from torch import Tensor, nn
 from .labels import IGNORED, is_encoder_decoder, transformers_model
 
 
+def token_table(model: nn.Module) -> nn.Module | None:
+    """Return the module that looks tokens up; None where a model is none of transformers, or has no single table."""
+    known = transformers_model(model)
+    try:
+        return None if known is None else known.get_input_embeddings()
+    except NotImplementedError:  # transformers' answer where tokens are hashed characters, as CANINE's
+        return None
+
+
 def require_known_tokens(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
     """Check that each token has a row in the model's table of embeddings.
 
@@ -17,14 +26,8 @@ def require_known_tokens(model: nn.Module, inputs: Mapping[str, Tensor]) -> None
     Raises:
         ValueError: a token id is negative or past the table.
     """
-    known = transformers_model(model)
-    if known is None or "input_ids" not in inputs:
-        return
-    try:
-        table = known.get_input_embeddings()
-    except NotImplementedError:  # transformers' answer where a model has no single table, as for hashed characters
-        return
-    if not isinstance(table, nn.Embedding):
+    table = token_table(model)
+    if "input_ids" not in inputs or not isinstance(table, nn.Embedding):
         return
     looked_up = ["input_ids", "decoder_input_ids"]
     if is_encoder_decoder(model) and "labels" in inputs and inputs["labels"].dim() > 1:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from ..data import transformers_model
+from ..data import token_table, transformers_model
 from ..engines import Cut, Rows, named_parameters, whole_shape
 from .held import Remembers
 
@@ -95,8 +95,6 @@ def _in_shapes(tensors: Mapping[str, Rows | Cut], grown: Mapping[str, torch.Size
 def _of_vocabulary(model: nn.Module) -> set[str]:
     """Return the names of the parameters that have a row for each token."""
     known = transformers_model(model)
-    if known is None:
-        return set()
-    ends = (known.get_input_embeddings(), known.get_output_embeddings())
+    ends = (token_table(model), None if known is None else known.get_output_embeddings())
     of_ends = {parameter for end in ends if end is not None for parameter in end.parameters()}
     return {name for name, parameter in named_parameters(model).items() if parameter in of_ends}

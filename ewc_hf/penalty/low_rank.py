@@ -6,7 +6,7 @@ r"""The term in low-rank adapters, `Delta W = \sum_k s_k B_k A_k` beside a froze
 and Omega / (1 + alpha lambda Omega) in place of Omega where it is stabilized. The anchor is the frozen weight itself,
 so none is held; the importance is that of the adapted matrices only.
 
-Shapes: O outputs, I inputs, R rank of an adapter, N rows of a block of outputs.
+Shapes: O outputs, I inputs, R rank of an adapter, P pairs of its columns, N rows of a block.
 """
 
 from __future__ import annotations
