@@ -25,6 +25,7 @@ def session(tmp_path_factory):
         command = [sys.executable, str(TESTS / "hub_session.py"), str(folder)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-6000:]
+        assert "commit a data file" not in done.stderr, "rows belong to their model: no warning"
         offline = {**environment, "HF_HUB_OFFLINE": "1"}
         code = "from ewc_hf import Consolidation; print(len(Consolidation.from_pretrained('someone/old').importance))"
         again = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, timeout=100)

@@ -8,6 +8,7 @@ from torch import optim
 
 from ewc_hf import Coupling
 from ewc_hf.engines import adapted_matrices
+from ewc_hf.penalty.low_rank import _solved
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT asks for it
 
@@ -85,3 +86,12 @@ def test_rows_of_little_importance_are_pulled_at_any_lambda(ewc_lambda):
         held, change = consolidation.importance[name].T > 0, matrix.change(slice(None), torch.float64)
         assert change.isfinite().all() and change[held].norm() < before[name][held].norm()
         assert ewc_lambda < 1e10 or change[held].abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("strength", [1.0, 1e10, 1e20, 1e30])
+def test_systems_of_rank_one_are_solved_at_any_strength(strength):
+    """`(1 + c v v^T)^{-1} c v = c v / (1 + c v^T v)`; past 1e16 the last digits of a pivot are larger than the 1."""
+    v_NR = torch.randn(200, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    solved_NR = _solved(strength * v_NR[:, :, None] * v_NR[:, None, :], strength * v_NR)
+    expected_NR = strength * v_NR / (1 + strength * v_NR.square().sum(1, keepdim=True))
+    torch.testing.assert_close(solved_NR, expected_NR, rtol=1e-3, atol=1e-3)
