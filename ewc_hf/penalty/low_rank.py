@@ -190,7 +190,7 @@ def _solved(system_NRR: Tensor, right_NR: Tensor) -> Tensor:
     it would be indefinite, and answers wild in the directions that nothing holds.
     """
     diagonal_NR = system_NRR.diagonal(dim1=1, dim2=2)
-    rounding_N1 = 1e4 * torch.finfo(system_NRR.dtype).eps * diagonal_NR.sum(1, keepdim=True)
+    rounding_N1 = 100 * torch.finfo(system_NRR.dtype).eps * diagonal_NR.sum(1, keepdim=True)
     diagonal_NR += 1 + rounding_N1
     lower, _ = torch.linalg.cholesky_ex(system_NRR)
     return torch.cholesky_solve(right_NR[:, :, None], lower)[:, :, 0]
