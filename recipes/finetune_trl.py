@@ -46,6 +46,11 @@ def main() -> None:
     # 1. Chats, which TRL writes by the tokenizer's template, and held-out text of both kinds.
     name, trusted = model.model_name_or_path, training.trust_remote_code
     tokenizer = AutoTokenizer.from_pretrained(name, revision=model.model_revision, trust_remote_code=trusted)
+    if training.assistant_only_loss and tokenizer.chat_template is None and training.chat_template_path is None:
+        raise ValueError(
+            f"expected a chat template, got none with the tokenizer of '{name}'; pass as chat_template_path a .jinja "
+            "file, or a model whose tokenizer has one"
+        )
     task, held_out, retention_texts = load_texts(args.task), None, {}
     if args.task_test is not None:
         held_out = load_texts(args.task_test, split="test", max_documents=args.max_test_documents)

@@ -43,6 +43,7 @@ from .sharding import (
     row_blocks,
     sharded_like,
 )
+from .token_rows import TokenRows, trained_token_rows
 
 __all__ = [
     "AdaptedMatrix",
@@ -54,6 +55,7 @@ __all__ = [
     "Rows",
     "Sharding",
     "SteppedParameters",
+    "TokenRows",
     "adapted_matrices",
     "add_up",
     "agreed",
@@ -85,6 +87,7 @@ __all__ = [
     "sharded_like",
     "stepped_parameters",
     "trainable_parameters",
+    "trained_token_rows",
     "united",
     "unwrap",
     "whole_shape",

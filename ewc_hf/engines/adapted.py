@@ -89,6 +89,7 @@ def adapted_matrices(model: nn.Module) -> dict[str, AdaptedMatrix]:
     if sys.modules.get("peft") is None:
         return {}
     from peft.tuners.lora import LoraLayer
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     inner = unwrap(model)
@@ -96,7 +97,7 @@ def adapted_matrices(model: nn.Module) -> dict[str, AdaptedMatrix]:
     without_adapters = names_without_adapters(inner)
     matrices: dict[str, AdaptedMatrix] = {}
     for place, layer in inner.named_modules():
-        if isinstance(layer, BaseTunerLayer):
+        if isinstance(layer, BaseTunerLayer) and not isinstance(layer, TrainableTokensLayer):
             adapters: tuple[Adapter, ...] = ()
             if isinstance(layer, LoraLayer):
                 _require_plain(inner, layer, place)

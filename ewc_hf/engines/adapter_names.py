@@ -13,6 +13,7 @@ def names_without_adapters(model: nn.Module) -> Callable[[str], str]:
 
         base_model.model.h.0.attn.base_layer.weight     ->  h.0.attn.weight
         base_model.model.ln.modules_to_save.tuned.bias  ->  ln.bias, where the adapter `tuned` is in use
+        base_model.model.wte.token_adapter.base_layer.weight  ->  wte.weight, some of whose rows are trained
         base_model.model.h.0.attn.lora_A.tuned.weight   ->  h.0.attn.lora_A.tuned.weight
 
     Args:
@@ -22,12 +23,14 @@ def names_without_adapters(model: nn.Module) -> Callable[[str], str]:
         return lambda name: name
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils import ModulesToSaveWrapper
+    from peft.utils import ModulesToSaveWrapper, TrainableTokensWrapper
 
     shorter: dict[str, str] = {}
     for place, module in model.named_modules():
         if isinstance(module, BaseTunerLayer):
-            shorter[f"{place}.base_layer"] = place
+            shorter.setdefault(f"{place}.base_layer", place)
+        elif isinstance(module, TrainableTokensWrapper):
+            shorter[f"{place}.token_adapter.base_layer"] = place
         elif isinstance(module, ModulesToSaveWrapper):
             shorter |= {f"{place}.modules_to_save.{adapter}": place for adapter in module.active_adapters}
     prefix = "base_model.model." if isinstance(model, PeftModel) else ""

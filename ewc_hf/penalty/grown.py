@@ -1,4 +1,7 @@
-"""Tokens that were added to a model since a consolidation was made: rows of its vocabulary that nothing remembers."""
+"""Tokens that were added to a model since a consolidation was made, and single rows of a vocabulary that are trained.
+
+Nothing remembers the rows of added tokens: their importance is 0.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ..data import token_table, transformers_model
-from ..engines import Cut, Rows, named_parameters, whole_shape
+from ..engines import Cut, Rows, TokenRows, named_parameters, trained_token_rows, whole_shape
 from .held import Remembers
 
 
@@ -58,8 +61,20 @@ def is_grown(name: str, old: torch.Size, new: torch.Size, model: nn.Module) -> b
     return old[1:] == new[1:] and new[:1] > old[:1] and name in _of_vocabulary(model)
 
 
+def held_token_rows(model: nn.Module, consolidation: Remembers) -> dict[str, TokenRows]:
+    """Return what trains single rows of a vocabulary of which a consolidation remembers one, by canonical name."""
+    known = {name: omega.shape[0] if omega.shape else 0 for name, omega in consolidation.importance.items()}
+    return {
+        name: rows
+        for name, rows in trained_token_rows(model).items()
+        if any(token < known.get(rows.table, 0) for token in rows.tokens)
+    }
+
+
 def in_shapes_of(model: nn.Module, consolidation: Remembers) -> Remembers:
     """Return what a consolidation remembers in the shapes that a model has, whose vocabulary may have grown.
+
+    Single rows of it that are trained by themselves (`held_token_rows`) are remembered by their own name.
 
     Args:
         model: as it is trained.
@@ -74,22 +89,35 @@ def in_shapes_of(model: nn.Module, consolidation: Remembers) -> Remembers:
         for name, omega in consolidation.importance.items()
         if name in shapes and is_grown(name, torch.Size(omega.shape), shapes[name], model)
     }
-    if not grown:
+    single = held_token_rows(model, consolidation)
+    if not grown and not single:
         return consolidation
-    return Grown(_in_shapes(consolidation.importance, grown), _in_shapes(consolidation.anchor, grown))
+    return Grown(_in_shapes(consolidation.importance, grown, single), _in_shapes(consolidation.anchor, grown, single))
 
 
-def _in_shapes(tensors: Mapping[str, Rows | Cut], grown: Mapping[str, torch.Size]) -> dict[str, Rows | Cut]:
-    fitted = dict(tensors)
-    for name, shape in grown.items():
-        known = tensors[name]
-        if isinstance(known, DTensor | Cut):
-            raise ValueError(
-                f"expected a stored consolidation for a model that has more tokens than it, got '{name}' sharded in "
-                "memory; save it and pass its folder"
-            )
-        fitted[name] = GrownRows(known, shape)
+def _in_shapes(
+    tensors: Mapping[str, Rows | Cut], grown: Mapping[str, torch.Size], single: Mapping[str, TokenRows]
+) -> dict[str, Rows | Cut]:
+    fitted = {**tensors, **{name: GrownRows(_whole(tensors, name), shape) for name, shape in grown.items()}}
+    for name, rows in single.items():
+        table = _whole(fitted, rows.table)
+        fitted[name] = torch.cat([table[token : token + 1] for token in rows.tokens])
     return fitted
+
+
+def _whole(tensors: Mapping[str, Rows | Cut], name: str) -> Rows:
+    """Return a tensor whose rows are all at hand.
+
+    Raises:
+        ValueError: it is sharded in memory.
+    """
+    known = tensors[name]
+    if isinstance(known, DTensor | Cut):
+        raise ValueError(
+            "expected a stored consolidation for a model that has more tokens than it, or trains single rows of them, "
+            f"got '{name}' sharded in memory; save it and pass its folder"
+        )
+    return known
 
 
 def _of_vocabulary(model: nn.Module) -> set[str]:

@@ -66,15 +66,16 @@ class LowRank:
             self._importance[matrix.name] = placed(omega_OI, device, offload and weight.is_cuda)
 
     def frozen(self, anchors: Mapping[str, Rows | Cut]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield frozen weight, anchor and importance of each matrix, [O, I], where both are at hand in one shape.
+        """Yield frozen weight, anchor and importance of each matrix, [O, I], unless it is quantized.
 
         Args:
             anchors: by name.
         """
         for matrix in self._matrices:
             anchor, shape = anchors[matrix.name], matrix.shape
-            if matrix.weight is not None and matrix.weight.shape == shape == torch.Size(anchor.shape):
-                weight, whole = matrix.weight.data, Part(0, shape).of(anchor)
+            frozen = matrix.weight
+            if frozen is not None and frozen.is_floating_point() and frozen.shape == shape == torch.Size(anchor.shape):
+                weight, whole = frozen.data, Part(0, shape).of(anchor)
                 if matrix.transposed:
                     weight, whole = weight.T, whole.T
                 yield weight, whole, self._importance[matrix.name]

@@ -8,8 +8,15 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from ..engines import adapted_matrices, named_parameters, require_own_copies, trainable_parameters, whole_shape
-from .grown import is_grown
+from ..engines import (
+    adapted_matrices,
+    named_parameters,
+    require_own_copies,
+    trainable_parameters,
+    trained_token_rows,
+    whole_shape,
+)
+from .grown import held_token_rows, is_grown
 from .held import Remembered
 
 logger = logging.get_logger(__name__)
@@ -24,7 +31,7 @@ def require_matching_model(consolidation: Remembered, model: nn.Module) -> froze
     """Check that a consolidation protects weights that the model trains; warn of what it does not.
 
     Returns:
-        The names of the trained parameters that move protected weights: these weights themselves, and adapters.
+        The names of the trained parameters that move protected weights: these weights themselves, adapters, and rows.
 
     Raises:
         ValueError: no trainable parameter moves a weight that has an importance, a shape differs, or the model has
@@ -35,7 +42,7 @@ def require_matching_model(consolidation: Remembered, model: nn.Module) -> froze
     adapted = {name: matrix for name, matrix in adapted_matrices(model).items() if name in consolidation.importance}
     of_adapters = trainable.keys() & frozenset().union(*(matrix.parameter_names for matrix in adapted.values()))
     themselves = protected.keys() & trainable.keys()
-    shared = themselves | of_adapters
+    shared = themselves | of_adapters | held_token_rows(model, consolidation).keys()
     if not shared:
         raise ValueError(
             f"expected parameters named as in the consolidation, such as '{next(iter(consolidation.importance))}', "
@@ -44,6 +51,8 @@ def require_matching_model(consolidation: Remembered, model: nn.Module) -> froze
         )
     shapes = {name: whole_shape(trainable[name]) for name in themselves}
     shapes |= {name: matrix.shape for name, matrix in adapted.items()}
+    tables = {rows.table for rows in trained_token_rows(model).values()}
+    shapes |= {name: whole_shape(protected[name]) for name in tables & protected.keys()}
     for name in sorted(shapes):
         expected, got = tuple(consolidation.importance[name].shape), tuple(shapes[name])
         if is_grown(name, torch.Size(expected), torch.Size(got), model):

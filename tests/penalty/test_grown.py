@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 from adapted_models import adapted, llama
+from conftest import VOCAB
 from small_runs import arguments, examples, small_model, spread_consolidation, weights
 
 from ewc_hf import Consolidation, EWCTrainer
@@ -23,14 +24,18 @@ def grown(model):
     return model.double(), before
 
 
+def evenly_important(model):
+    anchor = {name: p.detach() for name, p in model.named_parameters()}
+    importance = {name: torch.ones_like(p) for name, p in anchor.items()}
+    unit = {"method": "fisher", "unit": "nats per token", "labels": "ground_truth"}
+    return Consolidation.create(importance, anchor, num_examples=1, num_tokens=1, **unit)
+
+
 @pytest.mark.parametrize("coupling", ["loss", "decoupled"])
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("build", [small_model, llama], ids=["tied", "untied"])
 def test_old_rows_are_held_and_added_ones_are_free(tmp_path, caplog, build, coupling, stored):
-    anchor = {name: p.detach() for name, p in build().named_parameters()}
-    importance = {name: torch.ones_like(p) for name, p in anchor.items()}
-    unit = {"method": "fisher", "unit": "nats per token", "labels": "ground_truth"}
-    consolidation = Consolidation.create(importance, anchor, num_examples=1, num_tokens=1, **unit)
+    consolidation = evenly_important(build())
     if stored:
         consolidation.save_pretrained(tmp_path / "ewc")
         consolidation = str(tmp_path / "ewc")
@@ -98,3 +103,32 @@ def test_a_consolidation_of_more_tokens_is_refused():
     model, _ = grown(small_model())
     with pytest.raises(ValueError, match=r"expected 'transformer.wte.weight' of shape \(43, 8\)"):
         require_matching_model(spread_consolidation(model), small_model())
+
+
+@pytest.mark.parametrize("coupling", ["loss", "decoupled"])
+@pytest.mark.parametrize("tokens", [[1, 4], [4, VOCAB], [VOCAB, VOCAB + 1]], ids=["old", "both", "added"])
+@pytest.mark.parametrize("build", [small_model, llama], ids=["tied", "untied"])
+def test_rows_that_are_trained_by_themselves_are_held_where_they_are_old(tmp_path, caplog, build, tokens, coupling):
+    consolidation = evenly_important(build())
+    table = "transformer.wte.weight" if build is small_model else "model.embed_tokens.weight"
+    moved = []
+    for ewc_lambda in (0, 1e8):
+        torch.manual_seed(0)
+        model, _ = grown(build())
+        model = adapted(model, drawn=False, target_modules=["c_attn"] if build is small_model else ["q_proj"],
+                        trainable_token_indices=tokens)  # fmt: skip
+        (rows,) = (p for name, p in model.named_parameters() if "trainable_tokens_delta" in name)
+        start = rows.detach().clone()
+        how = {"ewc_coupling": coupling, "max_steps": 12, "learning_rate": 0.05, "optim": "sgd", "max_grad_norm": 0}
+        args = arguments(tmp_path, ewc_lambda=ewc_lambda, lr_scheduler_type="constant", **how)
+        texts = torch.arange(20 * 8).remainder(VOCAB + ADDED).view(20, 8)
+        data = [{"input_ids": text, "labels": text} for text in texts]
+        with caplog.at_level(logging.WARNING):
+            EWCTrainer(model=model, args=args, consolidation=consolidation, train_dataset=data).train()
+        moved.append((rows - start).norm(dim=1))
+    free, held = moved
+    assert free.min() > 0
+    for token, unheld, left in zip(tokens, free, held, strict=True):
+        assert left < unheld * (0.5 if coupling == "loss" else 1e-4) if token < VOCAB else left > 0
+    assert f"'{table}' has {VOCAB + ADDED} rows: the {VOCAB} of the consolidation are held" in caplog.text
+    assert "are not in the model" not in caplog.text
