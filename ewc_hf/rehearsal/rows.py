@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from .batches import remove_batches
 from .columns import COLUMNS
 
 REHEARSAL_CONFIG, REHEARSAL_ROWS = "rehearsal_config.json", "rehearsal.parquet"
-_FORMAT = 1
+_FORMAT = 2
 _REQUIRED = {
     "format",
     "source",
@@ -140,9 +141,15 @@ class Rehearsal:
         return cls(rows, metadata)
 
 
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the SHA-256 (hex) of a tokenizer's tokens and their ids."""
-    return hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase, num_tokens: int | None = None) -> dict[str, Any]:
+    """Return how many tokens a tokenizer has, and the SHA-256 (hex) of them and their ids.
+
+    Args:
+        tokenizer: of a model.
+        num_tokens: of the lowest ids, in place of all: what was added to them has higher ones.
+    """
+    tokens = sorted(tokenizer.get_vocab().items(), key=itemgetter(1))[:num_tokens]
+    return {"num_tokens": len(tokens), "sha256": hashlib.sha256(json.dumps(sorted(tokens)).encode()).hexdigest()}
 
 
 def described(**details: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def require_suitable(trainer: Trainer, rehearsal: Rehearsal) -> None:
     """Check all that can be checked before training.
 
     Raises:
-        ValueError: the model is no causal language model, has another vocabulary or a shorter context than the rows,
+        ValueError: the model is no causal language model, has fewer tokens or a shorter context than the rows,
             the tokenizer is another one, a batch or a sequence is spread over several devices, or FSDP is of the first
             version.
     """
@@ -41,11 +41,12 @@ def require_suitable(trainer: Trainer, rehearsal: Rehearsal) -> None:
             "GPU (CUDA_VISIBLE_DEVICES=0), without tensor, context or sequence parallelism"
         )
     tokenizer = trainer.processing_class
-    if isinstance(tokenizer, PreTrainedTokenizerBase) and metadata["tokenizer"] is not None:
-        if tokenizer_fingerprint(tokenizer) != metadata["tokenizer"]:
+    known = metadata["tokenizer"]
+    if isinstance(tokenizer, PreTrainedTokenizerBase) and known is not None:
+        if tokenizer_fingerprint(tokenizer, known["num_tokens"]) != known:
             raise ValueError(
-                "expected the tokenizer that the rehearsal rows were made with, got another; generate rows with the "
-                "tokenizer of this run"
+                "expected the tokenizer that the rehearsal rows were made with, or one with tokens added to it, got "
+                "another; generate rows with the tokenizer of this run"
             )
     if trainer.args.use_liger_kernel:
         raise ValueError(
@@ -53,9 +54,9 @@ def require_suitable(trainer: Trainer, rehearsal: Rehearsal) -> None:
             "that rehearsal holds; switch it off"
         )
     vocab_size = model.config.get_text_config().vocab_size
-    if vocab_size != metadata["vocab_size"]:
+    if vocab_size < metadata["vocab_size"]:
         raise ValueError(
-            f"expected rehearsal rows of the model's {vocab_size} tokens, got answers of a model with "
+            f"expected rehearsal rows of the model's {vocab_size} tokens or fewer, got answers of a model with "
             f"{metadata['vocab_size']}; generate rows with the model that is trained"
         )
     table = rehearsal.rows.with_format("arrow")[:]

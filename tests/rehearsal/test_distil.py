@@ -46,6 +46,14 @@ def test_with_all_tokens_it_is_the_whole_divergence():
     assert (kl_divergence(new, answers_of(old, TOKENS)) - whole).abs().max() < 1e-12
 
 
+def test_of_tokens_that_were_added_the_old_model_said_nothing():
+    """The old ones lose what these take: `KL = log sum_all exp - log sum_old exp` where their logits are as before."""
+    old, added = drawn(0), drawn(1)[..., :2]
+    new = torch.cat([old, added], -1)
+    lost = new.logsumexp(-1) - old.logsumexp(-1)
+    assert (kl_divergence(new, answers_of(old, TOKENS)) - lost).abs().max() < 1e-12
+
+
 @pytest.mark.parametrize("top_k", [1, 4])
 def test_with_fewer_its_mean_over_draws_is_the_whole_divergence_and_so_is_its_gradients(top_k):
     """400 independent draws; five standard errors."""

@@ -75,12 +75,12 @@ def of(folder):
     return pq.read_table(folder / REHEARSAL_ROWS)
 
 
-OTHER = "expected rehearsal rows of format 1 in '.*rehearsal_config.json', got another content"
+OTHER = "expected rehearsal rows of format 2 in '.*rehearsal_config.json', got another content"
 DAMAGES = {
     "missing config": (lambda f: (f / REHEARSAL_CONFIG).unlink(), "file 'rehearsal_config.json' in .* no such file"),
     "malformed config": (lambda f: (f / REHEARSAL_CONFIG).write_text("{"), "expected JSON in '.*rehearsal_config"),
     "no object": (lambda f: (f / REHEARSAL_CONFIG).write_text("[]"), OTHER),
-    "another format": (lambda f: edit(f, format=2), OTHER),
+    "another format": (lambda f: edit(f, format=1), OTHER),
     "missing key": (lambda f: without(f, "top_k"), OTHER),
     "missing rows": (lambda f: (f / REHEARSAL_ROWS).unlink(), "expected the file 'rehearsal.parquet' in .*copy it"),
     "truncated rows": (lambda f: cut(f / REHEARSAL_ROWS), "SHA-256 .* of '.*rehearsal.parquet', .*truncated or chang"),
@@ -119,7 +119,7 @@ def random_rows(num_rows, num_tokens, top_k, vocab_size):
 def test_as_many_rows_as_usual_stay_below_60_megabytes(tmp_path):
     """A quarter of 2,048 rows of 128 tokens, of a large vocabulary."""
     table = to_table(*random_rows(512, 128, 32 + DRAWS, 150_000))
-    Rehearsal(Dataset(InMemoryTable(table)), {"format": 1}).save_pretrained(tmp_path)
+    Rehearsal(Dataset(InMemoryTable(table)), {"format": 2}).save_pretrained(tmp_path)
     assert (tmp_path / REHEARSAL_ROWS).stat().st_size < 60e6 / 4
 
 
