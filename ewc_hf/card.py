@@ -43,20 +43,26 @@ class CardMixin(_SomeTrainer):
         evaluations = [logs for logs in self.state.log_history if "eval_loss" in logs]
         pictures = {PICTURE: _picture(evaluations, list(self._retention_texts))} if len(evaluations) > 1 else {}
         measured = _measured(evaluations, list(self._retention_texts))
-        section = _section(self._remembered, records, measured, bool(pictures))
+        budgets = [logs for logs in self.state.log_history if "forgetting_budget" in logs]
+        section = _section(self._remembered, records, budgets[-1:], measured, bool(pictures))
         folder = Path(self.args.output_dir)
         card = (folder / "README.md").read_text(encoding="utf-8").partition(_TITLE)[0].rstrip()
         write_files(folder, {"README.md": f"{card}\n\n{section}".encode(), **pictures})
 
 
 def _section(
-    remembered: Remembered | None, records: Mapping[type, Any], measured: Sequence[Sequence[str]], is_drawn: bool
+    remembered: Remembered | None,
+    records: Mapping[type, Any],
+    budgets: Sequence[Mapping[str, float]],
+    measured: Sequence[Sequence[str]],
+    is_drawn: bool,
 ) -> str:
     paragraphs, rows = [_TITLE], [["held by", ""]]
     if PenaltyRecord in records and remembered is not None and (penalty := records[PenaltyRecord].penalty):
         rows += _of_penalty(penalty, remembered.metadata)
     if RehearsalRecord in records and (rehearsal := records[RehearsalRecord].rehearsal):
         rows.append(["self-rehearsal", _of_rehearsal(rehearsal)])
+    rows += map(_of_budget, budgets)
     if len(rows) > 1:
         paragraphs += ["It was tuned with `ewc_hf`, so as to keep what it knew.", markdown_table(rows)]
     if measured:
@@ -86,6 +92,11 @@ def _of_rehearsal(rehearsal: Mapping[str, Any]) -> str:
         f"weight {rehearsal['rehearsal_weight']:g}, {rehearsal['rehearsal_rows']} rows a micro-batch, of "
         f"{rehearsal['num_rows']:,} rows of {rehearsal['num_tokens']} tokens {by}"
     )
+
+
+def _of_budget(kept: Mapping[str, float]) -> list[str]:
+    spent = f"{kept['forgetting']:.4f} of {kept['forgetting_budget']:g} nats per token of forgetting"
+    return ["budget", f"{spent}, {kept['forgetting_t']:.0%} of the way from the old weights to the tuned ones"]
 
 
 def _measured(evaluations: Sequence[Mapping[str, float]], texts: Sequence[str]) -> list[list[str]]:

@@ -46,8 +46,8 @@ class EWCFields:
     held 4 points less, and four rows 4 points more, which cost their time (one seed).
 
     Raises:
-        ValueError: lambda, alpha or the rehearsal's weight negative or not finite, no rehearsal row, or an unknown
-            coupling or dtype.
+        ValueError: lambda, alpha, the rehearsal's weight or the budget negative or not finite, a budget of 0, no
+            rehearsal row, or an unknown coupling or dtype.
     """
 
     ewc_lambda: float | None = field(
@@ -88,6 +88,13 @@ class EWCFields:
     rehearsal_rows: int = field(
         default=2, metadata={"help": "Rehearsal rows that ride in each micro-batch on each device."}
     )
+    max_forgetting: float | None = field(
+        default=None,
+        metadata={
+            "help": "Nats per token that retention texts may lose: after training, the model goes back towards where "
+            "it began as far as that asks for. Default: no limit."
+        },
+    )
     ewc_synaptic: bool = field(
         default=False,
         metadata={"help": "Accrue Synaptic Intelligence while training, for `trainer.synaptic_consolidation()`."},
@@ -104,6 +111,9 @@ class EWCFields:
                 "weight of 0 switches rehearsal off"
             )
         self.rehearsal_weight = weight
+        self.max_forgetting = _checked("max_forgetting", self.max_forgetting)
+        if self.max_forgetting == 0:
+            raise ValueError("expected max_forgetting > 0, in nats per token such as 0.05, got 0; None sets no limit")
         self.ewc_coupling = Coupling(self.ewc_coupling)
         self.ewc_state_dtype = StateDtype(self.ewc_state_dtype)
         if isinstance(self, TrainingArguments):

@@ -19,9 +19,9 @@ from .config import EWCFields, StateDtype
 from .consolidation import NATS_PER_TOKEN, Consolidation, StoredConsolidation
 from .data import ContextMixin
 from .engines import agreed, require_engine, stepped_parameters
-from .evaluation import RetentionMixin
 from .importance import SynapticIntelligence
 from .penalty import (
+    BudgetMixin,
     CoupledPenalty,
     Coupling,
     HeldConsolidation,
@@ -43,7 +43,7 @@ from .resuming import ResumingMixin, states_in
 logger = logging.get_logger(__name__)
 
 
-class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin, CardMixin):
+class EWCMixin(ContextMixin, BudgetMixin, ResumingMixin, CardMixin):
     """Couples penalty and rehearsal to a `Trainer` class that comes after it: `class X(EWCMixin, SFTTrainer)`.
 
     Without a consolidation or with `ewc_lambda=0`, and without rehearsal rows or with `rehearsal_weight=0`, it is that
@@ -54,7 +54,7 @@ class EWCMixin(ContextMixin, ResumingMixin, RetentionMixin, CardMixin):
             it returns: coupling `loss`;
         `log`, to add what holds the model where the training loss is logged;
         `_maybe_log_save_evaluate`, to compute that in all processes, which `log` need not be called in;
-        what `ContextMixin`, `ResumingMixin`, `RetentionMixin` and `CardMixin` override.
+        what `ContextMixin`, `BudgetMixin`, `ResumingMixin`, `RetentionMixin` and `CardMixin` override.
     Coupling `decoupled` is a hook after the optimizer's step, set when training begins.
 
     With `ewc_synaptic=True`, whether there is a penalty or not, what the run learns can be remembered afterwards:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
-from .perplexity import evaluate_perplexity
+from .perplexity import PerplexityResult, evaluate_perplexity
 
 if TYPE_CHECKING:
     from transformers import Trainer as _SomeTrainer
@@ -79,21 +79,27 @@ class RetentionMixin(_SomeTrainer):
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         if self._retention_prefix is not None and not self._retention_is_read:
             self._retention_is_read = True
-            for name, texts in self._retention_texts.items():
-                result = evaluate_perplexity(
-                    self.model,
-                    self.processing_class,
-                    texts,
-                    batch_size=self.args.per_device_eval_batch_size,
-                    progress=not self.args.disable_tqdm,
-                )
-                if result.precision not in ("float32", "float64"):
-                    logger.warning_once(
-                        f"The retention texts are measured in {result.precision}, in which the model is held, or "
-                        "computes under this engine; compare them with others of this precision only"
-                    )
+            for name, result in self.measure_retention().items():
                 key = f"{self._retention_prefix}_{name}"
                 output.metrics[f"{key}_loss"] = result.nll
                 output.metrics[f"{key}_perplexity"] = result.perplexity
                 output.metrics[f"{key}_bits_per_byte"] = result.bits_per_byte
         return output
+
+    def measure_retention(self) -> dict[str, PerplexityResult]:
+        """Return how well the model predicts each of the retention texts; all processes call this."""
+        results = {}
+        for name, texts in self._retention_texts.items():
+            results[name] = result = evaluate_perplexity(
+                self.model,
+                self.processing_class,
+                texts,
+                batch_size=self.args.per_device_eval_batch_size,
+                progress=not self.args.disable_tqdm,
+            )
+            if result.precision not in ("float32", "float64"):
+                logger.warning_once(
+                    f"The retention texts are measured in {result.precision}, in which the model is held, or "
+                    "computes under this engine; compare them with others of this precision only"
+                )
+        return results

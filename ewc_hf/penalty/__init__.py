@@ -1,5 +1,6 @@
 """How are the weights held?"""
 
+from .budget import START, BudgetMixin
 from .coupling import CoupledPenalty, Coupling
 from .diagonal import Diagonal
 from .distance import warn_if_far
@@ -11,6 +12,8 @@ from .record import PenaltyRecord, penalty_record, recorded_penalty, require_sam
 from .terms import terms_of
 
 __all__ = [
+    "START",
+    "BudgetMixin",
     "CoupledPenalty",
     "Coupling",
     "Diagonal",

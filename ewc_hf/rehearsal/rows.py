@@ -70,6 +70,15 @@ class Rehearsal:
 
         agreed(write if process_index() == 0 else lambda: None)
 
+    def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """Return what the rows say, to measure forgetting on where there is no old text; take rows that do not ride.
+
+        Args:
+            tokenizer: that they were made with.
+        """
+        ids: list[list[int]] = self.rows.with_format(None)["input_ids"][:]
+        return tokenizer.batch_decode(ids, skip_special_tokens=True)
+
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the rows to a repository of the Hub, which is made where it is missing, and return the commit's URL.
 

@@ -9,14 +9,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import ClassVar
 
+from ..evaluation import farthest_within
 from .line_points import LinePoint
-
-_TOLERANCE = 0.05
-"""Of the budget: a point that spends less than this below it may be bettered."""
-_MOST_STEPS = 26
-"""After so many, nearly all of them halvings, neighbouring points are equal in float32."""
-_GUESSES = 3
-"""So many of them, the first."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +100,8 @@ def _fraction(increase: float | str) -> float:
     return fraction
 
 
-def farthest_within(budget: Budget, points: Sequence[LinePoint], measure: Callable[[float], LinePoint]) -> LinePoint:
+def farthest_point(budget: Budget, points: Sequence[LinePoint], measure: Callable[[float], LinePoint]) -> LinePoint:
     """Return the point farthest from the safe end that was found to cost no more than the budget.
-
-    It costs at least 95% of it, unless it is the other end, or the cost jumps. Each point is an evaluation, and near
-    the safe end the cost is about quadratic: the first steps guess by that, all others halve.
 
     Args:
         budget: what it may cost.
@@ -118,20 +109,4 @@ def farthest_within(budget: Budget, points: Sequence[LinePoint], measure: Callab
         measure: returns another point of the line.
     """
     tuned = max(points, key=attrgetter("t"))
-    farthest_first = sorted(points, key=lambda point: abs(point.t - budget.safe_end), reverse=True)
-    number = next(n for n, point in enumerate(farthest_first) if budget.spent(point, tuned) <= 1)
-    best, beyond = farthest_first[number], farthest_first[max(number - 1, 0)]
-    for step in range(_MOST_STEPS if number > 0 else 0):
-        if budget.spent(best, tuned) >= 1 - _TOLERANCE:
-            break
-        part = 0.5
-        if step < _GUESSES:
-            low, high = (math.sqrt(max(budget.spent(point, tuned), 0)) for point in (best, beyond))
-            guess = (math.sqrt(1 - _TOLERANCE / 2) - low) / (high - low)
-            part = guess if 0 < guess < 1 else 0.5
-        point = measure(best.t + part * (beyond.t - best.t))
-        if budget.spent(point, tuned) <= 1:
-            best = point
-        else:
-            beyond = point
-    return best
+    return farthest_within(lambda point: budget.spent(point, tuned), points, measure, budget.safe_end)

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from ..engines import launched, require_one_process
 from ..storage import json_bytes, write_files
-from .budget import Budget, farthest_within, parse_budget
+from .budget import Budget, farthest_point, parse_budget
 from .checkpoints import load_model
 from .interpolation_card import model_card
 from .interpolation_files import write_model
@@ -140,4 +140,4 @@ def _measure(reader: LineReader, number: int, budget: Budget | None, progress: b
                     f"expected a finite NLL of the {end} model, got {point.task_nll} on the task and "
                     f"{point.retention_nll} on the retention text; take one from before it diverged"
                 )
-        return None if budget is None else farthest_within(budget, points, measure)
+        return None if budget is None else farthest_point(budget, points, measure)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ewc_hf.study.budget import MaxForgetting, MaxTaskLoss, farthest_within, parse_budget
+from ewc_hf.study.budget import MaxForgetting, MaxTaskLoss, farthest_point, parse_budget
 from ewc_hf.study.line_points import LinePoint
 
 
@@ -21,7 +21,7 @@ class Curve:
         return point(t, self.forgetting(t), self.task_nll(t))
 
     def farthest(self, budget, ts=(0.0, 1.0)):
-        return farthest_within(budget, [self(t) for t in ts], self)
+        return farthest_point(budget, [self(t) for t in ts], self)
 
 
 @pytest.mark.parametrize("forgetting", [lambda t: 3 * t * t, lambda t: t - 0.02, lambda t: 50 * t**5])

@@ -1,0 +1,165 @@
+"""A budget of forgetting: where a training ends that has one."""
+
+import copy
+from functools import cache
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from small_runs import arguments, weights
+from tiny import SENTENCES, encode, tiny_gpt2, tiny_tokenizer
+from transformers import Trainer, default_data_collator
+
+from ewc_hf import EWCConfig, EWCTrainer, estimate_importance, evaluate_perplexity, generate_rehearsal
+from ewc_hf.penalty import START
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT asks for it
+
+TOKENIZER = tiny_tokenizer()
+STEPS = 12
+
+
+def blocks(texts, length=12):
+    ids = [token for text in texts for token in encode(TOKENIZER, text)]
+    rows = [torch.tensor(ids[first : first + length]) for first in range(0, len(ids) - length, 3)]
+    return [{"input_ids": row, "labels": row} for row in rows]
+
+
+OLD, TASK = blocks(SENTENCES), blocks([text[::-1] for text in SENTENCES])
+
+
+@cache
+def knowing():
+    """A model that has learned the sentences."""
+    model = tiny_gpt2()
+    args = arguments("unused", max_steps=60, learning_rate=5e-3, per_device_train_batch_size=8)
+    Trainer(model, args, train_dataset=OLD, data_collator=default_data_collator).train()
+    return model
+
+
+def old_model():
+    return copy.deepcopy(knowing())
+
+
+def trained(folder, model=None, retention_texts=None, resume=False, **options):
+    held = {name: options.pop(name, None) for name in ("consolidation", "rehearsal")}
+    options = {"max_steps": STEPS, "learning_rate": 5e-3, "per_device_train_batch_size": 4, **options}
+    trainer = EWCTrainer(
+        old_model() if model is None else model,
+        arguments(folder, **options),
+        train_dataset=TASK,
+        processing_class=TOKENIZER,
+        data_collator=default_data_collator,
+        retention_texts={"books": SENTENCES} if retention_texts is None else retention_texts,
+        **held,
+    )
+    return trainer, trainer.train(resume_from_checkpoint=resume)
+
+
+def nll(model, texts=SENTENCES):
+    return evaluate_perplexity(model, TOKENIZER, texts, progress=False).nll
+
+
+def holding(way):
+    if way == "plain":
+        return {}
+    if way == "rehearsal":
+        return {"rehearsal": generate_rehearsal(old_model(), TOKENIZER, num_rows=8, num_tokens=12, progress=False)}
+    return {"consolidation": estimate_importance(old_model(), OLD, progress=False), "ewc_coupling": way}
+
+
+@pytest.mark.parametrize("budget", [0.01, 0.03, 0.1])
+@pytest.mark.parametrize("way", ["plain", "loss", "decoupled", "rehearsal"])
+def test_the_model_ends_within_5_percent_below_the_budget(tmp_path, way, budget):
+    trainer, output = trained(tmp_path, max_forgetting=budget, **holding(way))
+    forgetting = nll(trainer.model) - nll(old_model())
+    assert 0.95 * budget <= forgetting <= budget
+    assert output.metrics["forgetting"] == pytest.approx(forgetting)
+    assert output.metrics["forgetting_budget"] == budget
+    assert trainer.state.log_history[-1]["forgetting"] == output.metrics["forgetting"]
+
+
+def test_it_lies_on_the_line_to_where_a_training_without_a_budget_ends(tmp_path):
+    start, (free, _) = weights(old_model()), trained(tmp_path / "free")
+    kept, output = trained(tmp_path / "kept", max_forgetting=0.1)
+    t = output.metrics["forgetting_t"]
+    assert 0 < t < 1
+    for name, end in weights(free.model).items():
+        expected = torch.lerp(start[name], end, t)
+        torch.testing.assert_close(weights(kept.model)[name], expected, rtol=0, atol=0)
+
+
+def test_a_training_that_keeps_it_anyway_ends_where_it_did(tmp_path):
+    free, _ = trained(tmp_path / "free")
+    kept, output = trained(tmp_path / "kept", max_forgetting=50)
+    assert output.metrics["forgetting_t"] == 1
+    for name, end in weights(free.model).items():
+        torch.testing.assert_close(weights(kept.model)[name], end, rtol=0, atol=0)
+
+
+def test_the_text_that_loses_most_counts(tmp_path):
+    texts = {"first": SENTENCES[:1], "others": SENTENCES[1:]}
+    trainer, _ = trained(tmp_path, max_forgetting=0.1, retention_texts=texts)
+    rises = [nll(trainer.model, documents) - nll(old_model(), documents) for documents in texts.values()]
+    assert 0.095 <= max(rises) <= 0.1
+    assert min(rises) < 0.09
+
+
+def test_a_resumed_training_ends_at_the_same_bits(tmp_path):
+    whole, _ = trained(tmp_path / "whole", max_forgetting=0.1)
+    options = {"max_forgetting": 0.1, "save_strategy": "steps", "save_steps": 5}
+    trained(tmp_path / "parts", **options)
+    resumed, _ = trained(tmp_path / "parts", resume=str(tmp_path / "parts" / "checkpoint-5"), **options)
+    for name, expected in weights(whole.model).items():
+        torch.testing.assert_close(weights(resumed.model)[name], expected, rtol=0, atol=0)
+
+
+def test_a_training_that_began_without_a_budget_cannot_be_resumed_with_one(tmp_path):
+    trained(tmp_path, save_strategy="steps", save_steps=5)
+    with pytest.raises(ValueError, match=r"expected the weights that this run began with in .*start', got no such"):
+        trained(tmp_path, resume=True, max_forgetting=0.1)
+
+
+def test_of_adapters_the_change_is_a_part_of_what_was_learned(tmp_path):
+    config = LoraConfig(r=3, lora_alpha=12, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True)
+    ends = []
+    for folder, budget in (("free", None), ("kept", 0.1)):
+        torch.manual_seed(1)
+        model = get_peft_model(old_model(), config)
+        trainer, output = trained(tmp_path / folder, model, max_forgetting=budget, learning_rate=2e-2)
+        ends.append(weights(trainer.model.merge_and_unload()))
+    assert 0.095 <= output.metrics["forgetting"] <= 0.1
+    start, t = weights(old_model()), output.metrics["forgetting_t"]
+    for name, end in ends[0].items():
+        torch.testing.assert_close(ends[1][name], torch.lerp(start[name], end, t), rtol=0, atol=1e-6)
+
+
+def test_adapters_that_have_learned_already_are_refused(tmp_path):
+    model = get_peft_model(old_model(), LoraConfig(r=3, target_modules=["c_attn"], fan_in_fan_out=True))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.fill_(0.01)
+    with pytest.raises(
+        ValueError, match=r"expected adapters that begin at 0 for max_forgetting, got 'transformer\.h\.0"
+    ):
+        trained(tmp_path, model, max_forgetting=0.1)
+
+
+def test_without_retention_texts_it_is_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match="expected retention_texts, on which the forgetting is measured"):
+        trained(tmp_path, max_forgetting=0.1, retention_texts={})
+    assert not (tmp_path / START).exists()
+
+
+@pytest.mark.parametrize("budget", [0, -1, float("nan"), "much"])
+def test_what_is_no_budget_is_refused(tmp_path, budget):
+    with pytest.raises(ValueError, match="expected max_forgetting"):
+        EWCConfig(str(tmp_path), max_forgetting=budget)
+
+
+def test_what_the_old_model_wrote_is_text_to_measure_on(tmp_path):
+    rows = generate_rehearsal(old_model(), TOKENIZER, num_rows=16, num_tokens=12, seed=1, progress=False)
+    texts = rows.texts(TOKENIZER)
+    assert len(texts) == 16 and all("<|endoftext|>" not in text for text in texts)
+    _, output = trained(tmp_path, max_forgetting=0.1, retention_texts={"own": texts})
+    assert 0.095 <= output.metrics["forgetting"] <= 0.1
