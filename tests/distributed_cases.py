@@ -6,7 +6,11 @@ from functools import partial
 import torch
 from architectures import causal_model
 from conftest import gpt2, llama
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast
 
 from ewc_hf import Consolidation
 
@@ -72,6 +76,15 @@ ESTIMATES = {
 }
 HYBRID_ESTIMATES = ("fisher", "mas", "experts")
 """Those of models of which each half of the processes holds a copy in parts."""
+
+
+WORDS = PreTrainedTokenizerFast(
+    tokenizer_object=Tokenizer(WordLevel({f"w{token}": token for token in range(VOCAB)}, unk_token="w0")),
+    eos_token="w0",
+    pad_token="w0",
+)
+"""A word a token."""
+WORDS.backend_tokenizer.pre_tokenizer = WhitespaceSplit()
 
 
 class Tokens(Dataset):

@@ -46,7 +46,7 @@ def trainer_of(case, folder, **options):
     return make_trainer(
         case,
         folder,
-        rehearsal=folder / "answered",
+        given={"rehearsal": folder / "answered"},
         rehearsal_weight=2.0,
         rehearsal_rows=ROWS_TOGETHER // processes // case.accumulation,
         **options,

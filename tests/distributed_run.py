@@ -55,8 +55,8 @@ def begin(engine):
         PartialState(cpu=True)
 
 
-def make_trainer(case, folder, consolidation=None, rehearsal=None, adapt=lambda model: model, **options):
-    """The trainer of a case; in one process, with the same global batch."""
+def make_trainer(case, folder, consolidation=None, adapt=lambda model: model, given=None, **options):
+    """The trainer of a case, which may be given more; in one process, with the same global batch."""
     begin(case.engine)
     checkpoint = folder / f"{case.model}-{case.dtype}"
     sharded = {}
@@ -92,9 +92,9 @@ def make_trainer(case, folder, consolidation=None, rehearsal=None, adapt=lambda 
         model=adapt(model),
         args=args,
         consolidation=consolidation,
-        rehearsal=rehearsal,
         train_dataset=Tokens(),
         compute_loss_func=exact_loss,
+        **(given or {}),
     )
 
 
