@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ewc_hf import estimate_importance
+from ewc_hf import Rehearsal, estimate_importance
 from ewc_hf.cli import beside, parse_arguments
 from ewc_hf.data import load_texts, pack, require_within_context
 from ewc_hf.engines import launched, place
@@ -23,7 +23,13 @@ class ImportanceArguments:
     """Which importance is estimated, of which model and text."""
 
     model: str = field(metadata={"help": "Pretrained checkpoint: a folder or a Hub id."})
-    text: str = field(metadata={"help": "Text like the pretraining text: a file, a folder or a Hub dataset."})
+    text: str | None = field(
+        default=None, metadata={"help": "Text like the pretraining text: a file, a folder or a Hub dataset."}
+    )
+    rehearsal: str | None = field(
+        default=None,
+        metadata={"help": "In place of text, rehearsal rows that the model wrote: a folder or a Hub id."},
+    )
     output_dir: str | None = field(
         default=None, metadata={"help": "Where it is stored; by default the model's folder."}
     )
@@ -46,14 +52,19 @@ def main() -> None:
     """Estimate and store."""
     (args,) = parse_arguments(ImportanceArguments, description=__doc__)
     output_dir = beside(args.model, args.output_dir)
+    if (args.text is None) == (args.rehearsal is None):
+        raise ValueError(f"expected text or rehearsal, got {args.text} and {args.rehearsal}; give one of them")
     state = launched()
 
     # 1. The model and packed blocks of the text that it has to remember.
     tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
     model = place(AutoModelForCausalLM.from_pretrained(**hub_arguments(args.model), dtype=torch.float32))
-    require_within_context(model, args.block_size)
-    texts = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
-    blocks = pack(texts, tokenizer, args.block_size, column=args.column)
+    if args.rehearsal is not None:
+        blocks = Rehearsal.from_pretrained(args.rehearsal).blocks
+    else:
+        require_within_context(model, args.block_size)
+        texts = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
+        blocks = pack(texts, tokenizer, args.block_size, column=args.column)
 
     # 2. One pass over a sample of them; one process alone writes about once a minute how far it is.
     unfinished = output_dir / "ewc_unfinished.safetensors" if args.resume or state.num_processes == 1 else None

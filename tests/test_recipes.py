@@ -21,26 +21,29 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("config", ["cpu", "ddp"])
 def test_importance_then_finetuning_then_perplexity(folder, config):
-    resume = ["--resume"] if config == "cpu" else []
-    where = ["--model", "model", "--text", "books.jsonl", "--block_size", "8"]
-    launch(folder, config, "estimate_importance.py", *where, *resume)
-    assert (folder / "model" / "ewc_importance.safetensors").is_file()
-    assert not (folder / "model" / "ewc_unfinished.safetensors").exists()
-
     where = ["--model", "model", "--num_rows", "4", "--num_tokens", "12"]
     printed = launch(folder, config, "generate_rehearsal.py", *where)
     assert printed.count("rows              4 of 12 tokens") == 1
+
+    alone = config == "cpu"
+    text = ["--text", "books.jsonl", "--block_size", "8", "--resume"] if alone else ["--rehearsal", "model"]
+    launch(folder, config, "estimate_importance.py", "--model", "model", *text)
+    assert (folder / "model" / "ewc_importance.safetensors").is_file()
+    assert not (folder / "model" / "ewc_unfinished.safetensors").exists()
+    read = json.loads((folder / "model" / "ewc_config.json").read_text())["num_examples"]
+    assert read == 4 or alone
 
     (folder / "defaults.yaml").write_text("learning_rate: 1e-2\nmax_steps: 2\nlogging_steps: 1\nblock_size: 8\n")
     launch(
         folder, config, "finetune.py", "--use_cpu", "true", "--config", "defaults.yaml", "--model", "model",
         "--consolidation", "model", "--rehearsal", "model", "--task", "dialogs.jsonl", "--task_test", "dialogs.jsonl",
         "--retention_test", "books.jsonl", "--retention_name", "books", "--learn_from", "B", "--output_dir", "out",
-        "--save_steps", "1", "--max_steps", "3",
+        "--save_steps", "1", "--max_steps", "3", "--max_forgetting", "1e-3",
     )  # fmt: skip
     log = json.loads((folder / "out" / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]
     assert [entry["step"] for entry in log if "ewc_penalty" in entry] == [1, 2, 3]
     assert [entry["step"] for entry in log if "rehearsal_kl" in entry] == [1, 2, 3]
+    assert "of 0.001 nats per token of forgetting" in (folder / "out" / "README.md").read_text()
     metrics = json.loads((folder / "out" / "eval_results.json").read_text())
     assert metrics["eval_books_perplexity"] > 1
 

@@ -70,6 +70,11 @@ class Rehearsal:
 
         agreed(write if process_index() == 0 else lambda: None)
 
+    @property
+    def blocks(self) -> Dataset:
+        """What the rows say, as text to estimate an importance on where there is no old text."""
+        return self.rows.select_columns(["input_ids"])
+
     def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """Return what the rows say, to measure forgetting on where there is no old text; take rows that do not ride.
 

@@ -16,7 +16,7 @@ from ..importance import Method
 from ..penalty import Coupling
 from .protocol import SET_BY_THE_STUDY, Measurement
 from .records import PLAIN
-from .settings import INTERPOLATED, LORA_RANK, Setting
+from .settings import IMPORTANCE_FROM, INTERPOLATED, LORA_RANK, OWN, Setting
 from .ways import Way
 
 _FORM = "'plain', 'fisher:loss:10,30,100', 'rehearsal:1,3' or 'plain:learning_rate=1e-4'"
@@ -29,6 +29,7 @@ def parse_settings(specs: Sequence[str]) -> list[Setting]:
         plain:learning_rate=1e-4,2e-4               any option of EWCConfig
         fisher:loss:10,30,100                       METHOD:COUPLING:LAMBDAS
         fisher:loss:30:ewc_stabilized=false         and any other option
+        fisher:loss:30:importance_from=own          estimated on text that the old model wrote
         fisher:decoupled:10:rehearsal_weight=1,3    beside self-rehearsal
         rehearsal:1,3:rehearsal_top_k=8             WAY:WEIGHTS, also old_answers and lwf
         replay:0.125,0.25                           WAY:SHARES, also self_replay
@@ -94,12 +95,18 @@ def _parse(spec: str) -> list[Setting]:
         rank = values.pop(LORA_RANK, None)
         if rank is not None and (way not in (Way.PENALTY, Way.REHEARSAL) or rank < 1):
             raise ValueError(f"{LORA_RANK} is at least 1, beside a penalty or rehearsal; LoRA alone is lora:RANK")
+        own = values.pop(IMPORTANCE_FROM, None)
+        if own is not None and (way is not Way.PENALTY or method is Method.L2 or own != OWN):
+            raise ValueError(f"{IMPORTANCE_FROM} is '{OWN}', beside a penalty whose importance reads text")
         strength = values.pop("strength", None)
         if way is Way.LORA and not strength.is_integer():
             raise ValueError("a rank is a whole number")
         if way in (Way.REPLAY, Way.SELF_REPLAY) and strength >= 1:
             raise ValueError("a share is less than 1, since the task is learned too")
-        settings.append(Setting("-".join(names), way, method, strength, {**fixed, **values}, rows, rank, interpolated))
+        changes = {**fixed, **values}
+        settings.append(
+            Setting("-".join(names), way, method, strength, changes, rows, rank, own is not None, interpolated)
+        )
     return settings
 
 
@@ -118,8 +125,8 @@ def _acting(way: Way, options: Container[str]) -> Collection[str]:
 
 def _read(option: str, text: str) -> Any:
     """Return the value of an option as the command line would read it."""
-    if option == LORA_RANK:
-        return int(text)
+    if option in (LORA_RANK, IMPORTANCE_FROM):
+        return int(text) if option == LORA_RANK else text
     actions = {**_options(EWCConfig), **_rows_options()}
     if option not in actions:
         raise ValueError(f"'{option}' is no option of EWCConfig that a setting may change")

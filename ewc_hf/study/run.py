@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..config import EWCConfig
 from ..data import require_within_context, sequence_length
 from ..engines import peak_memory_bytes, require_one_process, reset_peak_memory
+from ..rehearsal import Rehearsal
 from ..storage import hub_arguments
 from .finished import FRACTIONS, FinishedRuns, Run
 from .line import WeightLine, line_tensors
@@ -124,23 +126,25 @@ def _memory(
     progress: bool,
 ) -> Memory:  # fmt: skip
     """Return what a setting uses, made at this call where nobody made it before."""
-    old_text, measurement = measure.data.retention_examples, measure.measurement
-    importance, rows = None, None
-    if setting.method is not None:
-        importance = shared_importance(
-            kept, setting.method, pretrained, old_text, measurement.num_examples, progress=progress
-        )
+    old_text, importance, rows = measure.data.retention_examples, None, None
     if setting.rehearses or setting.way is Way.SELF_REPLAY:
-        rows = shared_rows(
-            kept,
-            pretrained,
-            measure.tokenizer,
-            dataclasses.replace(measurement, **setting.rows),
-            sequence_length(measure.data.task_examples[0]),
-            old_text if setting.way is Way.OLD_ANSWERS else None,
-            progress,
-        )
+        old_answers = old_text if setting.way is Way.OLD_ANSWERS else None
+        rows = _rows(setting, kept, pretrained, measure, progress, old_answers)
+    if setting.method is not None:
+        text = _rows(setting, kept, pretrained, measure, progress).blocks if setting.by_own_text else old_text
+        num_examples = measure.measurement.num_examples
+        importance = shared_importance(kept, setting.method, pretrained, text, num_examples, progress=progress)
     return Memory(importance, rows, old_text, load)
+
+
+def _rows(
+    setting: Setting, kept: Path, pretrained: PreTrainedModel, measure: Measure, progress: bool,
+    old_text: Dataset | None = None,
+) -> Rehearsal:  # fmt: skip
+    """Return rows that the old model wrote, or old text with its answers, as the setting makes them."""
+    measurement = dataclasses.replace(measure.measurement, **setting.rows)
+    num_tokens = sequence_length(measure.data.task_examples[0])
+    return shared_rows(kept, pretrained, measure.tokenizer, measurement, num_tokens, old_text, progress)
 
 
 def _between(

@@ -14,6 +14,8 @@ from .ways import Way
 INTERPOLATED = "interpolated"
 LORA_RANK = "lora_rank"
 """How a setting is written that trains adapters, protected in some way."""
+IMPORTANCE_FROM, OWN = "importance_from", "own"
+"""How a penalty is written whose importance is estimated on text that the old model wrote."""
 _LOWER_IS_WEAKER = {"learning_rate": "lower learning rate", "max_steps": "fewer steps"}
 """Options of the training that make it learn less, and what a curve over them is called."""
 
@@ -30,6 +32,7 @@ class Setting:
         overrides: arguments of `EWCConfig` by name, in place of the study's.
         rows: how its rehearsal rows are made, in place of the study's `Measurement`.
         beside_rank: rank of the adapters that are trained in place of the weights, where the way itself is not LoRA.
+        by_own_text: whether its importance is estimated on text that the old model wrote.
         interpolated: whether models between the pretrained one and the trained one are measured too.
     """
 
@@ -40,6 +43,7 @@ class Setting:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     rows: Mapping[str, Any] = field(default_factory=dict)
     beside_rank: int | None = None
+    by_own_text: bool = False
     interpolated: bool = False
 
     @property
@@ -50,7 +54,7 @@ class Setting:
     @property
     def needs_old_text(self) -> bool:
         """Whether old text is read, for an importance or in the training."""
-        return self.way.needs_old_text or self.method not in (None, Method.L2)
+        return self.way.needs_old_text or (self.method not in (None, Method.L2) and not self.by_own_text)
 
     @property
     def rank(self) -> int | None:
@@ -72,14 +76,19 @@ class Setting:
     @property
     def told(self) -> dict[str, Any]:
         """What it changes, for its record."""
-        adapters = {} if self.beside_rank is None else {LORA_RANK: self.beside_rank}
         strength = {} if self.strength is None else {"strength": self.strength}
-        return {**self.overrides, **self.rows, **adapters, **strength}
+        return {**self._changes, **self.rows, **strength}
+
+    @property
+    def _changes(self) -> dict[str, Any]:
+        """What it changes of all but its rows and its strength."""
+        adapters = {} if self.beside_rank is None else {LORA_RANK: self.beside_rank}
+        return {**self.overrides, **adapters, **({IMPORTANCE_FROM: OWN} if self.by_own_text else {})}
 
     @property
     def point(self) -> tuple[str, float, str] | None:
         """The curve that it is a point of, its strength there, which rises with protection, and its label."""
-        others = {**self.overrides, **({} if self.beside_rank is None else {LORA_RANK: self.beside_rank})}
+        others = self._changes
         if self._beside_penalty:
             weight, title = others.pop("rehearsal_weight"), f"{self._title(others)} {others.pop('ewc_lambda'):g}"
             return _with_options(f"{title} + {Way.REHEARSAL.called}", self.rows), weight, f"{weight:g}"

@@ -18,6 +18,7 @@ WAYS = [
     "plain:interpolated", "rehearsal:1", "old_answers:1", "lwf:1", "replay:0.5", "self_replay:0.5", "dft", "eaft",
     "lora:2:learning_rate=1e-1,1e-2", "fisher:decoupled:1:rehearsal_weight=1",
     "rehearsal:1:lora_rank=2:learning_rate=1e-1", "fisher:decoupled:1:lora_rank=2:learning_rate=1e-1",
+    "fisher:decoupled:3", "fisher:decoupled:3:importance_from=own",
 ]  # fmt: skip
 
 
@@ -32,10 +33,10 @@ def records(tmp_path_factory):
 
 def test_each_way_gives_a_model_of_its_own(records):
     trained = [record for record in records if record.fraction == 1 and record.seed == 0]
-    assert len({record.retention_nll for record in trained}) == len(trained) == 13
+    assert len({record.retention_nll for record in trained}) == len(trained) == 15
     assert [record.name for record in trained if record.needs_old_text] == [
         "old_answers-1", "replay-0.5", "fisher-decoupled-1-rehearsal_weight=1",
-        "fisher-decoupled-1-lora_rank=2-learning_rate=1e-1",
+        "fisher-decoupled-1-lora_rank=2-learning_rate=1e-1", "fisher-decoupled-3",
     ]  # fmt: skip
     assert all(record.seconds_a_step > 0 for record in trained)
 
