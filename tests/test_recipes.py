@@ -51,6 +51,21 @@ def test_importance_then_finetuning_then_perplexity(folder, config):
     assert printed.count("word perplexity") == 1
 
 
+def test_tasks_in_a_row(folder):
+    rows = [json.dumps({"text": text, "kind": kind}) for kind, text in zip("baab", (*SENTENCES, "x y z"), strict=True)]
+    (folder / "tasks.jsonl").write_text("\n".join(rows * 10))
+    launch(
+        folder, "cpu", "tasks_in_a_row.py", "--use_cpu", "true", "--model", "model", "--retention", "books.jsonl",
+        "--retention_test", "books.jsonl", "--retention_name", "books", "--tasks", "tasks.jsonl", "--tasks_test",
+        "tasks.jsonl", "--tasks_by", "kind", "--tasks_order", "b", "a", "--settings", "plain", "rehearsal:1",
+        "--seeds", "0", "--block_size", "8", "--max_steps", "2", "--rehearsal_num_rows", "8", "--max_test_documents",
+        "3", "--report_to", "none", "--output_dir", "tasks",
+    )  # fmt: skip
+    page = (folder / "tasks" / "tasks.md").read_text()
+    assert page.count("| after | books | b     | a     |") == 2
+    assert "## plain" in page and "## rehearsal-1" in page
+
+
 @pytest.mark.parametrize(
     ("name", "engine", "processes"),
     [

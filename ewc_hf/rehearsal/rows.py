@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from ..engines import agreed, process_index
@@ -71,6 +71,11 @@ class Rehearsal:
         agreed(write if process_index() == 0 else lambda: None)
 
     @property
+    def num_tasks(self) -> int:
+        """After how many tasks they were made: 1, or more where some were merged."""
+        return int(self.metadata.get("num_tasks", 1))
+
+    @property
     def blocks(self) -> Dataset:
         """What the rows say, as text to estimate an importance on where there is no old text."""
         return self.rows.select_columns(["input_ids"])
@@ -83,6 +88,30 @@ class Rehearsal:
         """
         ids: list[list[int]] = self.rows.with_format(None)["input_ids"][:]
         return tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+    def merge(self, new: Rehearsal, num_rows: int, seed: int = 0) -> Rehearsal:
+        """Return rows of several tasks, equally many of each, whose total is bounded.
+
+        Args:
+            new: rows that the model wrote after it had learned the next task; those of the tasks before are here.
+            num_rows: of the result.
+            seed: of the draw, since not all are kept.
+
+        Raises:
+            ValueError: other answers a position, another tokenizer or vocabulary, or fewer rows than are wanted.
+        """
+        for key in ("top_k", "draws", "tokenizer", "vocab_size"):
+            if self.metadata[key] != new.metadata[key]:
+                raise ValueError(
+                    f"expected rows with the same {key}, got {self.metadata[key]} and {new.metadata[key]}; make both "
+                    "in the same way"
+                )
+        num_tasks = self.num_tasks + 1
+        newest = num_rows // num_tasks
+        drawn = [_drawn(self.rows, num_rows - newest, seed), _drawn(new.rows, newest, seed)]
+        num_tokens = max(self.metadata["num_tokens"], new.metadata["num_tokens"])
+        metadata = {**new.metadata, "num_rows": num_rows, "num_tokens": num_tokens, "num_tasks": num_tasks}
+        return Rehearsal(concatenate_datasets(drawn).flatten_indices(), metadata)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the rows to a repository of the Hub, which is made where it is missing, and return the commit's URL.
@@ -153,6 +182,12 @@ class Rehearsal:
                 f"with {rows.column_names}; generate them again"
             )
         return cls(rows, metadata)
+
+
+def _drawn(rows: Dataset, number: int, seed: int) -> Dataset:
+    if len(rows) < number:
+        raise ValueError(f"expected at least {number} rows to draw from, got {len(rows)}; make more, or ask for fewer")
+    return rows.with_format(None).shuffle(seed=seed).select(range(number))
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase, num_tokens: int | None = None) -> dict[str, Any]:

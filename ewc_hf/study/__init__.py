@@ -12,6 +12,8 @@ from .records import MissingRun, RunRecord, TextNames, mean_and_interval, with_i
 from .report import markdown_report, read_report, write_report
 from .run import run_study
 from .search import lambda_space, mean_nll
+from .sequence import SequenceRun, SequenceTask, run_sequence
+from .sequence_report import average_forgetting, backward_transfer, write_sequence
 from .settings import Setting
 from .sweep import MEAN_NLL, Sweep, SweptPoint, sweep_of, sweeps_of
 from .sweep_report import sweep_table, write_sweep
@@ -27,6 +29,8 @@ __all__ = [
     "MissingRun",
     "PrunedCheckpoint",
     "RunRecord",
+    "SequenceRun",
+    "SequenceTask",
     "Setting",
     "StudyData",
     "StudyTexts",
@@ -34,6 +38,8 @@ __all__ = [
     "SweptPoint",
     "TextNames",
     "WeightLine",
+    "average_forgetting",
+    "backward_transfer",
     "interpolate",
     "keep_protocol",
     "lambda_space",
@@ -45,6 +51,7 @@ __all__ = [
     "read_report",
     "read_study_data",
     "require_one_gpu",
+    "run_sequence",
     "run_study",
     "sweep_of",
     "sweep_table",
@@ -53,5 +60,6 @@ __all__ = [
     "with_interval",
     "write_degradation",
     "write_report",
+    "write_sequence",
     "write_sweep",
 ]

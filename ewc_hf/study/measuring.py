@@ -18,6 +18,26 @@ from .records import RunRecord
 _PROMPTS, _PROMPT_TOKENS, _WRITTEN_TOKENS = 3, 24, 40
 
 
+def measured(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    training: EWCConfig,
+    measurement: Measurement,
+) -> PerplexityResult:
+    """Return how well a model predicts documents, as a study measures it."""
+    return evaluate_perplexity(
+        model,
+        tokenizer,
+        texts,
+        measurement.stride,
+        window=measurement.window,
+        max_document_tokens=measurement.max_document_tokens,
+        batch_size=training.per_device_eval_batch_size,
+        progress=False,
+    )
+
+
 @dataclass(frozen=True)
 class Measure:
     """Measures models alike.
@@ -43,7 +63,8 @@ class Measure:
             known: what else the record tells.
         """
         task, retention = (
-            self._perplexity(model, texts) for texts in (self.data.task_texts, self.data.retention_texts)
+            measured(model, self.tokenizer, texts, self.training, self.measurement)
+            for texts in (self.data.task_texts, self.data.retention_texts)
         )
         return RunRecord(
             curves={},
@@ -55,18 +76,6 @@ class Measure:
             retention_documents=[[document.nll_sum, document.num_tokens] for document in retention.documents],
             continuations=self._continuations(model) if writes else [],
             **known,
-        )
-
-    def _perplexity(self, model: PreTrainedModel, texts: list[str]) -> PerplexityResult:
-        return evaluate_perplexity(
-            model,
-            self.tokenizer,
-            texts,
-            self.measurement.stride,
-            window=self.measurement.window,
-            max_document_tokens=self.measurement.max_document_tokens,
-            batch_size=self.training.per_device_eval_batch_size,
-            progress=False,
         )
 
     @torch.no_grad()

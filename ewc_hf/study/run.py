@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from ..config import EWCConfig
 from ..data import require_within_context, sequence_length
@@ -28,7 +28,7 @@ from .records import PRETRAINED, RunRecord, TextNames
 from .report import write_report
 from .settings import Setting
 from .shared import shared_importance, shared_rows
-from .training import Memory, fine_tune
+from .training import Memory, fine_tune, load_pretrained
 from .ways import Way
 
 
@@ -73,7 +73,7 @@ def run_study(
             "equally many steps, or as many as its setting says"
         )
     folder = Path(training.output_dir)
-    load = partial(_load, model, training)
+    load = partial(load_pretrained, model, training)
     pretrained = load()
     for examples in (data.retention_examples, data.task_examples):
         require_within_context(pretrained, sequence_length(examples[0]))
@@ -178,8 +178,3 @@ def _report(finished: FinishedRuns, runs: Sequence[Run], names: TextNames) -> li
     records, missing = finished.report(runs)
     write_report(records, finished.folder, names, missing=missing)
     return records
-
-
-def _load(model: str, training: EWCConfig) -> PreTrainedModel:
-    """Load a checkpoint in float32, in which small pulls do not round away; `bf16=True` still computes in bfloat16."""
-    return AutoModelForCausalLM.from_pretrained(**hub_arguments(model), dtype=torch.float32).to(training.device)

@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from datasets import Dataset, interleave_datasets
 from torch import Tensor, nn
-from transformers import PreTrainedModel, TrainerCallback, default_data_collator
+from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback, default_data_collator
 from transformers.pytorch_utils import Conv1D
 
 from ..config import EWCConfig
+from ..consolidation import Consolidation
 from ..rehearsal import TOP_K, Rehearsal, answers_of, kl_divergence
+from ..storage import hub_arguments
 from ..trainer import EWCTrainer
 from .settings import Setting
 from .token_weights import LOSSES
@@ -28,16 +30,21 @@ class Memory:
     """What is left of the old model and its text, for the ways to fine-tune to use.
 
     Attributes:
-        importance: folder of the setting's importance; None where it has none.
+        importance: the setting's, or its folder; None where it has none.
         rows: its rehearsal rows; None where it has none.
         old_text: blocks like the pretraining text.
         load: loads the pretrained model.
     """
 
-    importance: Path | None
+    importance: Path | Consolidation | None
     rows: Rehearsal | None
     old_text: Dataset
     load: Callable[[], PreTrainedModel]
+
+
+def load_pretrained(model: str, training: EWCConfig) -> PreTrainedModel:
+    """Load a checkpoint in float32, in which small pulls do not round away; `bf16=True` still computes in bfloat16."""
+    return AutoModelForCausalLM.from_pretrained(**hub_arguments(model), dtype=torch.float32).to(training.device)
 
 
 def fine_tune(
