@@ -1,6 +1,8 @@
 """What does protection cost and give, against what else users would do?"""
 
 from .degradation import Degradation, write_degradation
+from .diagnosis import DiagnosedPart, Diagnosis, diagnose
+from .diagnosis_report import write_diagnosis
 from .interpolation import interpolate
 from .interpolation_result import Interpolation
 from .line import WeightLine
@@ -24,6 +26,8 @@ __all__ = [
     "MAGNITUDE",
     "MEAN_NLL",
     "Degradation",
+    "DiagnosedPart",
+    "Diagnosis",
     "Interpolation",
     "Measurement",
     "MissingRun",
@@ -40,6 +44,7 @@ __all__ = [
     "WeightLine",
     "average_forgetting",
     "backward_transfer",
+    "diagnose",
     "interpolate",
     "keep_protocol",
     "lambda_space",
@@ -59,6 +64,7 @@ __all__ = [
     "tokenizer_folder",
     "with_interval",
     "write_degradation",
+    "write_diagnosis",
     "write_report",
     "write_sequence",
     "write_sweep",

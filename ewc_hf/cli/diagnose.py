@@ -1,0 +1,58 @@
+"""`ewc-hf diagnose`: in which weights of a tuned model its forgetting sits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+from ..data import document_texts, load_texts
+from ..study import diagnose, tokenizer_folder, write_diagnosis
+from .arguments import parse_arguments
+
+
+@dataclass
+class DiagnoseArguments:
+    """Which models are compared, and on what."""
+
+    base: str = field(metadata={"help": "The old model: a folder or a Hub id."})
+    tuned: str = field(metadata={"help": "The tuned model, or an adapter of the old one: a folder or a Hub id."})
+    retention: str = field(metadata={"help": "Held-out old text: a file, a folder or a Hub dataset."})
+    output_dir: str = field(metadata={"help": "Folder of diagnosis.md, diagnosis.png and diagnosis.json."})
+    consolidation: str | None = field(
+        default=None, metadata={"help": "An importance of the old model, for what it predicts: a folder or a Hub id."}
+    )
+    retention_column: str | None = field(
+        default=None, metadata={"help": "Column of the old text; default by its name."}
+    )
+    retention_split: str = field(default="test", metadata={"help": "Split of a folder or Hub dataset."})
+    max_documents: int | None = field(default=30, metadata={"help": "Measure a random sample of the text."})
+    max_document_tokens: int | None = field(default=None, metadata={"help": "Cut documents after so many tokens."})
+    window: int | None = field(default=None, metadata={"help": "Tokens that the model sees; default its context."})
+    stride: int | None = field(default=None, metadata={"help": "Tokens that the window moves by; default half of it."})
+    batch_size: int = field(default=8, metadata={"help": "Windows a forward pass."})
+    seed: int = field(default=0, metadata={"help": "Of the sample."})
+
+
+def main(argv: list[str]) -> None:
+    """Measure, write, and print the page.
+
+    Args:
+        argv: the words after `ewc-hf diagnose`.
+    """
+    description = "Tell in which weights of a tuned model its forgetting sits: by kind of layer, and by depth."
+    (args,) = parse_arguments(DiagnoseArguments, argv=argv, prog="ewc-hf diagnose", description=description)
+    texts = load_texts(args.retention, split=args.retention_split, max_documents=args.max_documents, seed=args.seed)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(args.base, args.tuned))
+    diagnosis = diagnose(
+        args.base,
+        args.tuned,
+        document_texts(texts, args.retention_column, tokenizer),
+        consolidation=args.consolidation,
+        window=args.window,
+        stride=args.stride,
+        max_document_tokens=args.max_document_tokens,
+        batch_size=args.batch_size,
+    )
+    print(write_diagnosis(diagnosis, Path(args.output_dir)))
