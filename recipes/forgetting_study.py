@@ -23,6 +23,7 @@ from ewc_hf.study import (
     parse_settings,
     read_study_data,
     run_study,
+    study_title,
     sweeps_of,
     write_sweep,
 )
@@ -40,6 +41,9 @@ class StudyArguments:
         },
     )
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Each setting runs once with each."})
+    lora_rank: int | None = field(
+        default=None, metadata={"help": "Train LoRA's adapters of this rank in every run, in plain fine-tuning too."}
+    )
 
 
 def main() -> None:
@@ -53,10 +57,10 @@ def main() -> None:
 
     # 2. Importance, fine-tuning and perplexity for each setting and seed.
     settings = parse_settings(args.settings)
-    records = run_study(texts.model, data, settings, args.seeds, training, measurement, texts.shared)
+    records = run_study(texts.model, data, settings, args.seeds, training, measurement, texts.shared, args.lora_rank)
 
     # 3. The report's tables, and which lambda is best; the same and the pictures are in the output folder.
-    print(markdown_report(records, data.names))
+    print(markdown_report(records, data.names, study_title(args.lora_rank)))
     if sweeps := sweeps_of(records):
         print(write_sweep(sweeps, Path(training.output_dir), "Which lambda", MEAN_NLL))
 

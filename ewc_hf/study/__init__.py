@@ -11,7 +11,7 @@ from .parsing import parse_settings
 from .protocol import Measurement, StudyData, keep_protocol, require_one_gpu
 from .pruned_checkpoint import ESTIMATED, MAGNITUDE, PrunedCheckpoint, prune_checkpoint
 from .records import MissingRun, RunRecord, TextNames, mean_and_interval, with_interval
-from .report import markdown_report, read_report, write_report
+from .report import markdown_report, read_report, study_title, write_report
 from .run import run_study
 from .search import lambda_space, mean_nll
 from .sequence import SequenceRun, SequenceTask, run_sequence
@@ -58,6 +58,7 @@ __all__ = [
     "require_one_gpu",
     "run_sequence",
     "run_study",
+    "study_title",
     "sweep_of",
     "sweep_table",
     "sweeps_of",

@@ -80,7 +80,12 @@ def require_one_gpu(training: EWCConfig) -> None:
 
 
 def require_same_protocol(
-    folder: Path, model: PreTrainedModel, data: StudyData, training: EWCConfig, measurement: Measurement
+    folder: Path,
+    model: PreTrainedModel,
+    data: StudyData,
+    training: EWCConfig,
+    measurement: Measurement,
+    lora_rank: int | None = None,
 ) -> None:
     """Keep runs of different protocols out of one report, by `protocol.json` in the study's folder.
 
@@ -95,7 +100,7 @@ def require_same_protocol(
         "training": json.loads(json.dumps(training_arguments, default=str)),
         "measurement": dataclasses.asdict(measurement),
     }
-    keep_protocol(folder, protocol)
+    keep_protocol(folder, protocol | ({} if lora_rank is None else {"lora_rank": lora_rank}))
 
 
 def keep_protocol(folder: Path, protocol: dict[str, Any]) -> None:
@@ -106,7 +111,7 @@ def keep_protocol(folder: Path, protocol: dict[str, Any]) -> None:
     """
     path = folder / "protocol.json"
     if path.is_file() and (stored := read_json(path)) != protocol:
-        different = sorted(key for key in protocol if stored.get(key) != protocol[key])
+        different = sorted(key for key in stored.keys() | protocol.keys() if stored.get(key) != protocol.get(key))
         arguments = _different_arguments(stored.get("training", {}), protocol.get("training", {}))
         raise ValueError(
             f"expected the protocol of the study that '{folder}' holds, got another {' and '.join(different)}; "

@@ -18,6 +18,11 @@ from .records import MissingRun, RunRecord, TextNames, with_forgetting
 _TITLE = "Fine-tuning without forgetting"
 
 
+def study_title(lora_rank: int | None = None) -> str:
+    """Return what the report of a study is called."""
+    return _TITLE + (f", by LoRA of rank {lora_rank}" if lora_rank is not None else "")
+
+
 def markdown_report(
     records: Iterable[RunRecord], names: TextNames, title: str = _TITLE, missing: Sequence[MissingRun] = ()
 ) -> str:

@@ -25,7 +25,7 @@ from .line import WeightLine, line_tensors
 from .measuring import Measure
 from .protocol import Measurement, StudyData, require_one_gpu, require_same_protocol
 from .records import PRETRAINED, RunRecord, TextNames
-from .report import write_report
+from .report import study_title, write_report
 from .settings import Setting
 from .shared import shared_importance, shared_rows
 from .training import Memory, fine_tune, load_pretrained
@@ -40,6 +40,7 @@ def run_study(
     training: EWCConfig,
     measurement: Measurement,
     shared: str | os.PathLike[str] | None = None,
+    lora_rank: int | None = None,
 ) -> list[RunRecord]:
     """Fine-tune the model in every setting with every seed, and write `report.json`, `.md`, `.html` and `.png`.
 
@@ -55,13 +56,15 @@ def run_study(
         measurement: how importance and perplexity are measured, and rehearsal rows made.
         shared: folder where importances and rehearsal rows are kept, which studies may share: those that another study
             of the same model and text left there are not made again. By default `shared` in the study's folder.
+        lora_rank: of adapters that every run trains in place of the weights, plain fine-tuning too; None trains these.
 
     Returns:
         The records, the pretrained model's first: one a run, and one a model between the pretrained one and a run's.
 
     Raises:
         ValueError: the folder holds a study with another protocol, a seed comes twice, the examples are longer than
-            the model's context, there are several processes or GPUs, or a setting needs `max_steps`.
+            the model's context, there are several processes or GPUs, a setting needs `max_steps`, or one has a rank
+            of its own beside `lora_rank`.
     """
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
@@ -72,12 +75,14 @@ def run_study(
             f"expected max_steps > 0 for {', '.join(needing)}, got {training.max_steps}; the runs of a study take "
             "equally many steps, or as many as its setting says"
         )
+    if lora_rank is not None and (lora_rank < 1 or any(setting.rank is not None for setting in settings)):
+        raise ValueError(f"expected lora_rank >= 1, and no setting with a rank of its own, got {lora_rank}")
     folder = Path(training.output_dir)
     load = partial(load_pretrained, model, training)
     pretrained = load()
     for examples in (data.retention_examples, data.task_examples):
         require_within_context(pretrained, sequence_length(examples[0]))
-    require_same_protocol(folder, pretrained, data, training, measurement)
+    require_same_protocol(folder, pretrained, data, training, measurement, lora_rank)
     measure = Measure(AutoTokenizer.from_pretrained(**hub_arguments(model)), data, training, measurement)
     kept = folder / "shared" if shared is None else Path(shared)
     memories = {
@@ -97,7 +102,8 @@ def run_study(
             if seed is not None:
                 changes = {**setting.overrides, "seed": seed, "save_strategy": "no", "disable_tqdm": True}
                 args = dataclasses.replace(training, **changes)
-                tuned, seconds_a_step = fine_tune(setting, tuned, args, data.task_examples, memories[setting.name])
+                way = setting if lora_rank is None else dataclasses.replace(setting, beside_rank=lora_rank)
+                tuned, seconds_a_step = fine_tune(way, tuned, args, data.task_examples, memories[setting.name])
             first = measure(
                 tuned,
                 writes=seed in (None, seeds[0]),
@@ -113,12 +119,12 @@ def run_study(
             )
             records = [first, *(_between(setting, first, tuned, base, measure) if setting.interpolated else ())]
             finished.keep((setting, seed), records)
-            _report(finished, runs, data.names)
+            _report(finished, runs, data.names, lora_rank)
             tqdm.write(
                 f"{first.name:24} seed {seed}: perplexity {first.task_perplexity:8.2f} on {data.names.task}, "
                 f"{first.retention_perplexity:8.2f} on {data.names.retention}"
             )
-    return _report(finished, runs, data.names)
+    return _report(finished, runs, data.names, lora_rank)
 
 
 def _memory(
@@ -173,8 +179,8 @@ def _between(
     return records
 
 
-def _report(finished: FinishedRuns, runs: Sequence[Run], names: TextNames) -> list[RunRecord]:
+def _report(finished: FinishedRuns, runs: Sequence[Run], names: TextNames, lora_rank: int | None) -> list[RunRecord]:
     """Write the report of the runs that are finished, which says which are not, and return their records."""
     records, missing = finished.report(runs)
-    write_report(records, finished.folder, names, missing=missing)
+    write_report(records, finished.folder, names, study_title(lora_rank), missing)
     return records

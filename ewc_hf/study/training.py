@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from datasets import Dataset, interleave_datasets
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback, default_data_collator
+from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback, default_data_collator, set_seed
 from transformers.pytorch_utils import Conv1D
 
 from ..config import EWCConfig
@@ -74,6 +74,7 @@ def fine_tune(
     elif setting.way is Way.LEARNING_WITHOUT_FORGETTING:
         trainer_class, options = _LearningWithoutForgetting, {"old": memory.load(), "weight": setting.strength}
     if setting.rank is not None:
+        set_seed(args.seed)  # which adapters begin with
         trained = _with_adapters(model, setting.rank)
     clock = _StepClock()
     trainer_class(

@@ -41,6 +41,20 @@ def test_each_way_gives_a_model_of_its_own(records):
     assert all(record.seconds_a_step > 0 for record in trained)
 
 
+def test_a_study_of_adapters_trains_them_in_plain_runs_too(records, tmp_path):
+    model, options = save_tiny_checkpoint(tmp_path / "model"), {"learning_rate": 1e-1}
+    study = [model, small_data(), parse_settings(["rehearsal:1"]), [0], training(tmp_path / "study", **options)]
+    _, plain, rehearsed = run_study(*study, MEASUREMENT, lora_rank=2)
+    nll = {record.name: record.retention_nll for record in records if record.seed == 0 and record.fraction == 1}
+    assert plain.retention_nll == nll["lora-2-learning_rate=1e-1"]
+    assert rehearsed.retention_nll == nll["rehearsal-1-lora_rank=2-learning_rate=1e-1"]
+    assert "# Fine-tuning without forgetting, by LoRA of rank 2" in (tmp_path / "study" / "report.md").read_text()
+    with pytest.raises(ValueError, match="got another lora_rank; choose another output_dir"):
+        run_study(*study, MEASUREMENT)
+    with pytest.raises(ValueError, match="expected lora_rank >= 1, and no setting with a rank of its own, got 2"):
+        run_study(model, small_data(), parse_settings(["lora:3"]), [0], study[-1], MEASUREMENT, lora_rank=2)
+
+
 def test_models_on_the_way_are_measured_too(records):
     line = [record for record in records if "plain, interpolated" in record.curves and record.seed == 0]
     assert [(record.fraction, record.label) for record in line[1:]] == [
