@@ -46,8 +46,8 @@ class EWCFields:
     held 4 points less, and four rows 4 points more, which cost their time (one seed).
 
     Raises:
-        ValueError: lambda, alpha, the rehearsal's weight or the budget negative or not finite, a budget of 0, no
-            rehearsal row, or an unknown coupling or dtype.
+        ValueError: lambda, alpha or the rehearsal's weight negative or not finite, a budget that is not positive or
+            beside Synaptic Intelligence, no rehearsal row, or an unknown coupling or dtype.
     """
 
     ewc_lambda: float | None = field(
@@ -111,9 +111,12 @@ class EWCFields:
                 "weight of 0 switches rehearsal off"
             )
         self.rehearsal_weight = weight
-        self.max_forgetting = _checked("max_forgetting", self.max_forgetting)
-        if self.max_forgetting == 0:
-            raise ValueError("expected max_forgetting > 0, in nats per token such as 0.05, got 0; None sets no limit")
+        self.max_forgetting = _budget(self.max_forgetting)
+        if self.max_forgetting is not None and self.ewc_synaptic:
+            raise ValueError(
+                "expected max_forgetting without ewc_synaptic, got both; the way that Synaptic Intelligence counts is "
+                "not the one that a model has gone which went back: leave one of them out"
+            )
         self.ewc_coupling = Coupling(self.ewc_coupling)
         self.ewc_state_dtype = StateDtype(self.ewc_state_dtype)
         if isinstance(self, TrainingArguments):
@@ -139,6 +142,19 @@ class EWCFields:
 @dataclass
 class EWCConfig(EWCFields, TrainingArguments):
     """`TrainingArguments` with the options of the penalty and of rehearsal."""
+
+
+def _budget(value: float | str | None) -> float | None:
+    """Return nats per token, which may come as text."""
+    try:
+        number = None if value is None else float(value)
+    except ValueError:
+        number = math.nan
+    if number is not None and not 0 < number < math.inf:
+        raise ValueError(
+            f"expected a positive, finite max_forgetting, in nats per token as 0.05 is, got {value}; None is no limit"
+        )
+    return number
 
 
 def _checked(name: str, value: float | str | None) -> float | None:

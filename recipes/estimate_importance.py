@@ -15,6 +15,7 @@ from ewc_hf.cli import beside, parse_arguments
 from ewc_hf.data import load_texts, pack, require_within_context
 from ewc_hf.engines import launched, place
 from ewc_hf.importance import LabelSource, MASOutput, Method
+from ewc_hf.rehearsal import require_tokenizer
 from ewc_hf.storage import hub_arguments
 
 
@@ -33,15 +34,15 @@ class ImportanceArguments:
     output_dir: str | None = field(
         default=None, metadata={"help": "Where it is stored; by default the model's folder."}
     )
-    column: str | None = field(default=None, metadata={"help": "Column of the text."})
-    split: str = field(default="train", metadata={"help": "Split of a folder or Hub dataset."})
+    column: str | None = field(default=None, metadata={"help": "Of text: its column."})
+    split: str = field(default="train", metadata={"help": "Of text: the split of a folder or Hub dataset."})
     method: Method = field(default=Method.FISHER, metadata={"help": "Estimator."})
     labels: LabelSource = field(default=LabelSource.GROUND_TRUTH, metadata={"help": "Fisher: where labels come from."})
     mas_output: MASOutput = field(default=MASOutput.PROBABILITIES, metadata={"help": "MAS: whose norm is taken."})
     num_examples: int = field(default=512, metadata={"help": "Blocks of text to read."})
-    block_size: int = field(default=128, metadata={"help": "Tokens a block."})
+    block_size: int = field(default=128, metadata={"help": "Of text: tokens a block."})
     batch_size: int = field(default=8, metadata={"help": "Blocks a forward and backward pass."})
-    max_documents: int = field(default=200, metadata={"help": "Documents that the blocks are sampled from."})
+    max_documents: int = field(default=200, metadata={"help": "Of text: documents that blocks are sampled from."})
     seed: int = field(default=0, metadata={"help": "Of the sample."})
     resume: bool = field(
         default=False, metadata={"help": "Go on where an interrupted run of one process left off, to the same bits."}
@@ -60,7 +61,10 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
     model = place(AutoModelForCausalLM.from_pretrained(**hub_arguments(args.model), dtype=torch.float32))
     if args.rehearsal is not None:
-        blocks = Rehearsal.from_pretrained(args.rehearsal).blocks
+        rows = Rehearsal.from_pretrained(args.rehearsal)
+        require_tokenizer(rows.metadata, tokenizer)
+        require_within_context(model, rows.metadata["num_tokens"])
+        blocks = rows.blocks
     else:
         require_within_context(model, args.block_size)
         texts = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)

@@ -1,7 +1,8 @@
 """Fine-tune a chat model with TRL's `SFTTrainer`, whole or by LoRA, held to what it knew.
 
-accelerate launch recipes/finetune_trl.py --model_name_or_path gpt2 --task chats.jsonl --assistant_only_loss \
-    --consolidation out/gpt2-old --use_peft --max_steps 200 --output_dir out/tuned
+accelerate launch recipes/finetune_trl.py --model_name_or_path gpt2 --chat_template_path chatml.jinja \
+    --task chats.jsonl --assistant_only_loss --consolidation out/gpt2-old --use_peft --max_steps 200 \
+    --output_dir out/tuned
 
 It takes every argument of TRL's `SFTConfig` and `ModelConfig`. `--rehearsal FOLDER` holds the model at its old
 answers, with the penalty or in its place. A YAML file gives defaults: `--config FILE.yaml`. TRL comes with the extra

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from transformers import AutoTokenizer
@@ -33,6 +34,9 @@ class TasksArguments:
     retention_test: str = field(metadata={"help": "Held-out text like it."})
     tasks: list[str] = field(metadata={"help": "Text or dialogs of each task; or one file, with tasks_by."})
     tasks_test: list[str] = field(metadata={"help": "Held-out text of each, in the same order."})
+    tasks_names: list[str] = field(
+        default_factory=list, metadata={"help": "What the report calls them; default the names of the files."}
+    )
     tasks_by: str | None = field(
         default=None, metadata={"help": "Column that tells the tasks of one file apart, in the order of tasks_order."}
     )
@@ -57,7 +61,7 @@ def main() -> None:
 
     # 1. The old text and the tasks: packed blocks to learn from, whole documents to measure on.
     retention = load_texts(args.retention, max_documents=args.max_retention_documents)
-    texts = {args.retention_name: (retention, load_texts(args.retention_test, split="test")), **read_tasks(args)}
+    texts = [(args.retention_name, retention, load_texts(args.retention_test, split="test")), *read_tasks(args)]
 
     # 2. The tasks one after another, in each setting.
     tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
@@ -67,35 +71,42 @@ def main() -> None:
             pack(train, tokenizer, args.block_size),
             document_texts(sample(test, args.max_test_documents), tokenizer=tokenizer),
         )
-        for name, (train, test) in texts.items()
+        for name, train, test in texts
     ]
     settings = parse_settings(args.settings)
     runs = run_sequence(args.model, tasks, settings, args.seeds, training, measurement, args.decay)
 
     # 3. What is left of each.
-    print(write_sequence(runs, list(texts), Path(training.output_dir), "Tasks in a row"))
+    print(write_sequence(runs, [task.name for task in tasks], Path(training.output_dir), "Tasks in a row"))
 
 
-def read_tasks(args: TasksArguments) -> dict[str, tuple[Dataset, Dataset]]:
-    """Return text to learn and held-out text of each task, by its name: a file's, or a value of a column."""
-    if len(args.tasks) != len(args.tasks_test) or (args.tasks_by is not None and len(args.tasks) != 1):
-        files = f"{len(args.tasks)} and {len(args.tasks_test)}"
+def read_tasks(args: TasksArguments) -> list[tuple[str, Dataset, Dataset]]:
+    """Return name, text to learn and held-out text of each task: of a file, or of a value of a column."""
+    column, files = args.tasks_by, f"{len(args.tasks)} and {len(args.tasks_test)}"
+    if len(args.tasks) != len(args.tasks_test) or (column is not None and len(args.tasks) != 1):
         raise ValueError(f"expected as many tasks_test as tasks, and one of each with tasks_by, got {files}")
+    if column is None and args.tasks_order:
+        raise ValueError(f"expected tasks_by beside tasks_order {args.tasks_order}, got None; name the column")
     train, test = (
         [load_texts(path, split=split) for path in paths]
         for paths, split in ((args.tasks, "train"), (args.tasks_test, "test"))
     )
-    if args.tasks_by is None:
-        return dict(zip((Path(path).stem for path in args.tasks), zip(train, test, strict=True), strict=True))
-    values = args.tasks_order or sorted(set(train[0][args.tasks_by]))
-    return {
-        value: (rows_of(train[0], args.tasks_by, value), rows_of(test[0], args.tasks_by, value)) for value in values
-    }
+    if column is None:
+        return list(zip(args.tasks_names or [Path(path).stem for path in args.tasks], train, test, strict=True))
+    values = args.tasks_order or sorted(set(map(str, cells(train[0], column))))
+    return [(value, rows_of(train[0], column, value), rows_of(test[0], column, value)) for value in values]
+
+
+def cells(dataset: Dataset, column: str) -> list[Any]:
+    """Return a column."""
+    if column not in dataset.column_names:
+        raise ValueError(f"expected the column '{column}' of tasks_by, got only {dataset.column_names}")
+    return dataset[column][:]
 
 
 def rows_of(dataset: Dataset, column: str, value: str) -> Dataset:
     """Return the rows that have a value in a column."""
-    rows = [number for number, found in enumerate(dataset[column]) if found == value]
+    rows = [number for number, found in enumerate(cells(dataset, column)) if str(found) == value]
     if not rows:
         raise ValueError(f"expected rows with '{value}' in the column '{column}', got none; check tasks_order")
     return dataset.select(rows)

@@ -63,6 +63,7 @@ def test_the_fields_stand_alone():
         "ewc_allow_change": False,
         "rehearsal_weight": 1.0,
         "rehearsal_rows": 2,
+        "max_forgetting": None,
         "ewc_synaptic": False,
     }
     assert not isinstance(fields, TrainingArguments)

@@ -52,17 +52,18 @@ def test_importance_then_finetuning_then_perplexity(folder, config):
 
 
 def test_tasks_in_a_row(folder):
-    rows = [json.dumps({"text": text, "kind": kind}) for kind, text in zip("baab", (*SENTENCES, "x y z"), strict=True)]
+    texts = (*SENTENCES, "x y z")
+    rows = [json.dumps({"text": text, "kind": kind}) for kind, text in zip((2, 1, 1, 2), texts, strict=True)]
     (folder / "tasks.jsonl").write_text("\n".join(rows * 10))
     launch(
         folder, "cpu", "tasks_in_a_row.py", "--use_cpu", "true", "--model", "model", "--retention", "books.jsonl",
         "--retention_test", "books.jsonl", "--retention_name", "books", "--tasks", "tasks.jsonl", "--tasks_test",
-        "tasks.jsonl", "--tasks_by", "kind", "--tasks_order", "b", "a", "--settings", "plain", "rehearsal:1",
+        "tasks.jsonl", "--tasks_by", "kind", "--tasks_order", "2", "1", "--settings", "plain", "rehearsal:1",
         "--seeds", "0", "--block_size", "8", "--max_steps", "2", "--rehearsal_num_rows", "8", "--max_test_documents",
         "3", "--report_to", "none", "--output_dir", "tasks",
     )  # fmt: skip
     page = (folder / "tasks" / "tasks.md").read_text()
-    assert page.count("| after | books | b     | a     |") == 2
+    assert page.count("| after | books | 2     | 1     |") == 2
     assert "## plain" in page and "## rehearsal-1" in page
 
 

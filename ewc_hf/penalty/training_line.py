@@ -8,17 +8,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..engines import adapted_matrices, agreed, is_in_zero3, local_part, part_of, trainable_parameters
-from ..storage import StoredTensors, Tensors, open_shards, verify_shards, write_shards
+from ..engines import AdaptedMatrix, adapted_matrices, agreed, is_in_zero3, local_part, part_of, trainable_parameters
+from ..storage import StoredTensors, Tensors, index_path, open_shards, sha256, verify_shards, write_shards
 
 _STEM = "start"
+_AFTERWARDS = "leave max_forgetting out, and slide the saved model with `ewc-hf interpolate`"
 
 
 class TrainingLine:
     """Moves what a training trains, in place, to a point between its start and its end.
 
     `w(t) = w_start + t * (w_end - w_start)`, computed in float32 at least and rounded once; at an end it is its bits.
-    Of low-rank adapters, whose change `s B A` is 0 at the start, only `B` is moved, since it is linear in that.
+    Of a low-rank adapter, whose change `s B A` is 0 at the start since one of both is, only this one is moved: the
+    change is linear in it.
 
     The start lies on disk, from where a resumed training has it too, and each process reads its own part. In memory,
     the host's, is the end only, from `end` on.
@@ -28,19 +30,19 @@ class TrainingLine:
         folder: of the start, which each process has to see.
 
     Raises:
-        ValueError: ZeRO-3 has taken the weights out of the model.
+        ValueError: ZeRO-3 has taken the weights out of the model, or its adapters are others than LoRA's.
     """
 
     def __init__(self, model: nn.Module, folder: Path) -> None:
         self._parameters = trainable_parameters(model)
         if any(is_in_zero3(parameter) for parameter in self._parameters.values()):
             raise ValueError(
-                "expected weights in the model for max_forgetting, got ones that ZeRO-3 has taken out of it; leave it "
-                "out and slide the saved model with `ewc-hf interpolate`, or train with FSDP2"
+                "expected weights in the model for max_forgetting, got ones that ZeRO-3 has taken out of it; "
+                f"{_AFTERWARDS}, or train with FSDP2"
             )
-        adapters = [adapter for matrix in adapted_matrices(model).values() for adapter in matrix.adapters]
-        self._from_zero = {adapter.b_name for adapter in adapters}
-        self._resting = {adapter.a_name for adapter in adapters}
+        self._matrices = _adapted(model)
+        self._from_zero: set[str] = set()
+        self._resting: set[str] = set()
         self._folder = folder
         self._start: StoredTensors = {}
         self._end: Tensors = {}
@@ -55,15 +57,19 @@ class TrainingLine:
 
         agreed(write)
 
-    def open_start(self) -> None:
-        """Find what was stored; every process of the training has to call this.
+    def open_start(self, recorded: str | None = None) -> str:
+        """Find what was stored, and return its fingerprint; every process of the training has to call this.
+
+        Args:
+            recorded: the fingerprint that it has to have; None where it was stored at this moment.
 
         Raises:
-            ValueError: it is not there, is damaged or is of another model, or adapters were no identity.
+            ValueError: it is not there, is damaged, is that of another run or model, or adapters were no identity.
         """
-        agreed(self._require_start)
+        found = agreed(lambda: self._fingerprint(recorded))
         verify_shards(self._folder, _STEM, collective=True)
         agreed(self._find_start)
+        return found
 
     def end(self) -> None:
         """Keep the weights as they are now as the end."""
@@ -73,21 +79,27 @@ class TrainingLine:
         """Set the weights to `w(t)`; 0 is the start, 1 the end."""
         for name, parameter in self._parameters.items():
             weight, end = local_part(parameter), self._end[name]
-            if t == 1 or name in self._resting:
+            if t == 0:
+                weight.copy_(part_of(parameter).of(self._start[name]))
+            elif t == 1 or name in self._resting:
                 weight.copy_(end)
             elif name in self._from_zero:
                 weight.copy_(t * end)
             else:
                 start = part_of(parameter).of(self._start[name])
                 dtype = torch.promote_types(start.dtype, torch.float32)
-                weight.copy_(start if t == 0 else torch.lerp(start.to(dtype), end.to(dtype), t))
+                weight.copy_(torch.lerp(start.to(dtype), end.to(dtype), t))
 
-    def _require_start(self) -> None:
-        if not self._folder.is_dir():
+    def _fingerprint(self, recorded: str | None) -> str:
+        index = index_path(self._folder, _STEM)
+        found = sha256(index) if index.is_file() else None
+        if found is None or (recorded is not None and found != recorded):
+            got = "none" if found is None else "those of another run"
             raise ValueError(
-                f"expected the weights that this run began with in '{self._folder}', got no such folder; resume with "
-                "the output folder of a run that had max_forgetting from its beginning, where each process sees it"
+                f"expected the weights that this run began with in '{self._folder}', got {got}; resume a run that had "
+                "max_forgetting from its beginning, in its own output_dir, which each process sees"
             )
+        return found
 
     def _find_start(self) -> None:
         self._start = open_shards(self._folder, _STEM)
@@ -97,8 +109,20 @@ class TrainingLine:
                     f"expected '{name}' of shape {tuple(parameter.shape)} in '{self._folder}', got another or none; "
                     "resume with the same model and the same frozen parameters"
                 )
-            if name in self._from_zero and self._start[name][...].any():
+        for adapter in (adapter for matrix in self._matrices for adapter in matrix.adapters):
+            pair = (adapter.b_name, adapter.a_name)
+            zero = next((name for name in pair if name in self._start and not self._start[name][...].any()), None)
+            if zero is None:
                 raise ValueError(
-                    f"expected adapters that begin at 0 for max_forgetting, got '{name}' of others; merge them into "
-                    "the base and train new ones"
+                    f"expected adapters that change nothing at the beginning, B or A being 0, got '{pair[0]}' of "
+                    f"others; {_AFTERWARDS}"
                 )
+            self._from_zero.add(zero)
+            self._resting.update(name for name in pair if name != zero)
+
+
+def _adapted(model: nn.Module) -> list[AdaptedMatrix]:
+    try:
+        return list(adapted_matrices(model).values())
+    except ValueError as error:
+        raise ValueError(f"max_forgetting: {error}; or {_AFTERWARDS}") from error

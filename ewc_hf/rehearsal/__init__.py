@@ -5,7 +5,7 @@ from .distil import kl_divergence
 from .generate import TOP_K, answer_rehearsal, generate_rehearsal
 from .record import RehearsalRecord, require_same_rehearsal
 from .rehearser import Rehearser
-from .rows import REHEARSAL_CONFIG, REHEARSAL_ROWS, Rehearsal
+from .rows import REHEARSAL_CONFIG, REHEARSAL_ROWS, Rehearsal, require_tokenizer
 
 __all__ = [
     "REHEARSAL_CONFIG",
@@ -21,4 +21,5 @@ __all__ = [
     "generate_rehearsal",
     "kl_divergence",
     "require_same_rehearsal",
+    "require_tokenizer",
 ]

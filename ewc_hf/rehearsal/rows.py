@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ class Rehearsal:
         return tokenizer.batch_decode(ids, skip_special_tokens=True)
 
     def merge(self, new: Rehearsal, num_rows: int, seed: int = 0) -> Rehearsal:
-        """Return rows of several tasks, equally many of each, whose total is bounded.
+        """Return rows of several tasks, about equally many of each, whose total is bounded.
 
         Args:
             new: rows that the model wrote after it had learned the next task; those of the tasks before are here.
@@ -188,6 +189,20 @@ def _drawn(rows: Dataset, number: int, seed: int) -> Dataset:
     if len(rows) < number:
         raise ValueError(f"expected at least {number} rows to draw from, got {len(rows)}; make more, or ask for fewer")
     return rows.with_format(None).shuffle(seed=seed).select(range(number))
+
+
+def require_tokenizer(metadata: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that rows were made with a tokenizer, or with what it was before tokens were added to it.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    known = metadata["tokenizer"]
+    if known is not None and tokenizer_fingerprint(tokenizer, known["num_tokens"]) != known:
+        raise ValueError(
+            "expected the tokenizer that the rehearsal rows were made with, or one with tokens added to it, got "
+            "another; generate rows with the tokenizer of this run"
+        )
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase, num_tokens: int | None = None) -> dict[str, Any]:

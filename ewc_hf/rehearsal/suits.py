@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..data import predicts_next_token, require_known_tokens, require_within_context
 from ..engines import require_engine, unwrap
 from .columns import lengths_of
-from .rows import Rehearsal, tokenizer_fingerprint
+from .rows import Rehearsal, require_tokenizer
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -41,13 +41,8 @@ def require_suitable(trainer: Trainer, rehearsal: Rehearsal) -> None:
             "GPU (CUDA_VISIBLE_DEVICES=0), without tensor, context or sequence parallelism"
         )
     tokenizer = trainer.processing_class
-    known = metadata["tokenizer"]
-    if isinstance(tokenizer, PreTrainedTokenizerBase) and known is not None:
-        if tokenizer_fingerprint(tokenizer, known["num_tokens"]) != known:
-            raise ValueError(
-                "expected the tokenizer that the rehearsal rows were made with, or one with tokens added to it, got "
-                "another; generate rows with the tokenizer of this run"
-            )
+    if isinstance(tokenizer, PreTrainedTokenizerBase):
+        require_tokenizer(metadata, tokenizer)
     if trainer.args.use_liger_kernel:
         raise ValueError(
             "expected use_liger_kernel=False beside `rehearsal`, got True, which computes the loss without the logits "

@@ -107,7 +107,7 @@ def diagnose(
         ends = open_ends(base, tuned, Path(scratch))
         model = load_model(ends.model, torch.float32).to(launched().device)
         mixture = _Mixture(model, ends)
-        importance = None if consolidation is None else _importance(consolidation, mixture.names)
+        importance = None if consolidation is None else _importance(consolidation, ends.base)
         measure = partial(
             evaluate_perplexity,
             model,
@@ -164,15 +164,19 @@ class _Mixture:
         self._tuned = set(names)
 
 
-def _importance(consolidation: str | os.PathLike[str], names: Collection[str]) -> Mapping[str, Rows]:
+def _importance(consolidation: str | os.PathLike[str], weights: Mapping[str, Rows]) -> Mapping[str, Rows]:
     stored = StoredConsolidation.open(consolidation)
     if (unit := stored.metadata["unit"]) != NATS_PER_TOKEN:
         raise ValueError(
             f"expected an importance in '{NATS_PER_TOKEN}', as Fisher's, got one in '{unit}', which predicts no "
             "forgetting; leave it out"
         )
-    if lacking := sorted(stored.importance.keys() - names):
-        raise ValueError(f"expected an importance of this model, got '{lacking[0]}', which it does not have")
+    for name, omega in stored.importance.items():
+        if name not in weights or omega.shape != weights[name].shape:
+            shape = tuple(weights[name].shape) if name in weights else "none of this name"
+            raise ValueError(
+                f"expected an importance of this model, got one of '{name}' of shape {tuple(omega.shape)}, not {shape}"
+            )
     return stored.importance
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..config import EWCConfig
 from ..engines import trainable_parameters
 from ..storage import fingerprint, read_json, replaced, write_json
 from .records import TextNames
+from .settings import Setting
 
 SET_BY_THE_STUDY = frozenset({"output_dir", "seed", "save_strategy", "disable_tqdm"})
 """Arguments that the study gives to each run itself."""
@@ -79,6 +81,19 @@ def require_one_gpu(training: EWCConfig) -> None:
         )
 
 
+def require_no_budget(training: EWCConfig, settings: Sequence[Setting]) -> None:
+    """Check that no run has a budget of forgetting, since what a study measures on is held out.
+
+    Raises:
+        ValueError: one has.
+    """
+    if training.max_forgetting is not None or any("max_forgetting" in setting.overrides for setting in settings):
+        raise ValueError(
+            "expected no max_forgetting in a study, whose texts are held out from training, got one; compare the "
+            "models between old and tuned weights in its place (`:interpolated`)"
+        )
+
+
 def require_same_protocol(
     folder: Path,
     model: PreTrainedModel,
@@ -92,15 +107,21 @@ def require_same_protocol(
     Raises:
         ValueError: the folder holds a study of another model, data, training or measurement.
     """
-    training_arguments = {key: value for key, value in training.to_dict().items() if key not in _CANNOT_MATTER}
     protocol = {
         "model": fingerprint(trainable_parameters(model)),
         "data": [content_hash(data.retention_examples), content_hash(data.task_examples)],
         "texts": hashlib.sha256("\n".join(data.retention_texts + data.task_texts).encode()).hexdigest(),
-        "training": json.loads(json.dumps(training_arguments, default=str)),
+        "training": arguments_that_matter(training),
         "measurement": dataclasses.asdict(measurement),
     }
     keep_protocol(folder, protocol | ({} if lora_rank is None else {"lora_rank": lora_rank}))
+
+
+def arguments_that_matter(training: EWCConfig) -> dict[str, Any]:
+    """Return the arguments of a training that can change a number, as JSON has them."""
+    arguments = {key: value for key, value in training.to_dict().items() if key not in _CANNOT_MATTER}
+    read: dict[str, Any] = json.loads(json.dumps(arguments, default=str))
+    return read
 
 
 def keep_protocol(folder: Path, protocol: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from ..storage import hub_arguments
 from .finished import FRACTIONS, FinishedRuns, Run
 from .line import WeightLine, line_tensors
 from .measuring import Measure
-from .protocol import Measurement, StudyData, require_one_gpu, require_same_protocol
+from .protocol import Measurement, StudyData, require_no_budget, require_one_gpu, require_same_protocol
 from .records import PRETRAINED, RunRecord, TextNames
 from .report import study_title, write_report
 from .settings import Setting
@@ -63,13 +63,14 @@ def run_study(
 
     Raises:
         ValueError: the folder holds a study with another protocol, a seed comes twice, the examples are longer than
-            the model's context, there are several processes or GPUs, a setting needs `max_steps`, or one has a rank
-            of its own beside `lora_rank`.
+            the model's context, there are several processes or GPUs, a setting needs `max_steps`, one has a rank
+            of its own beside `lora_rank`, or a budget of forgetting.
     """
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
     require_one_process()
     require_one_gpu(training)
+    require_no_budget(training, settings)
     if training.max_steps <= 0 and (needing := [setting.name for setting in settings if setting.counts_steps]):
         raise ValueError(
             f"expected max_steps > 0 for {', '.join(needing)}, got {training.max_steps}; the runs of a study take "

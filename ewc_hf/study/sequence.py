@@ -24,9 +24,17 @@ from ..importance import Method, estimate_importance
 from ..rehearsal import Rehearsal, generate_rehearsal
 from ..storage import fingerprint, hub_arguments, read_json, replaced, write_json
 from .measuring import measured
-from .protocol import Measurement, content_hash, keep_protocol
+from .protocol import (
+    Measurement,
+    arguments_that_matter,
+    content_hash,
+    keep_protocol,
+    require_no_budget,
+    require_one_gpu,
+)
 from .settings import Setting
 from .training import Memory, fine_tune, load_pretrained
+from .ways import Way
 
 _Made = TypeVar("_Made")
 
@@ -85,15 +93,12 @@ def run_sequence(
         decay: how much of the older importance is kept after each task (online EWC).
 
     Raises:
-        ValueError: fewer than two tasks, settings of another kind, several processes, or a folder that holds a
-            sequence of another protocol.
+        ValueError: fewer than two tasks, two of one name, a seed twice, settings of another kind, several processes or
+            GPUs, or a folder that holds a sequence of another protocol.
     """
-    if len(tasks) < 2 or any(setting.way.takes_strengths and not setting.rehearses for setting in settings):
-        names = [setting.name for setting in settings]
-        raise ValueError(
-            f"expected the old text and a task, and settings of a penalty or self-rehearsal, got {len(tasks)} texts "
-            f"and {names}"
-        )
+    _require_sequence(tasks, settings, seeds)
+    require_no_budget(training, settings)
+    require_one_gpu(training)
     require_one_process()
     folder, sequence = Path(training.output_dir), _Sequence(model, tasks, training, measurement, decay)
     keep_protocol(folder, sequence.protocol())
@@ -107,6 +112,21 @@ def run_sequence(
                 write_json(temporary, dataclasses.asdict(SequenceRun(setting.name, seed, nll)))
         runs.append(SequenceRun(**read_json(path)))
     return runs
+
+
+def _require_sequence(tasks: Sequence[SequenceTask], settings: Sequence[Setting], seeds: Sequence[int]) -> None:
+    names = [task.name for task in tasks]
+    if len(names) < 2 or len(set(names)) < len(names) or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"expected the old text and tasks, each of another name, and each seed once, got {names} and {list(seeds)}"
+        )
+    for setting in settings:
+        known = setting.way in (Way.PLAIN, Way.PENALTY, Way.REHEARSAL) and setting.method is not Method.L2
+        if not known or setting.by_own_text or setting.interpolated:
+            raise ValueError(
+                "expected settings that are plain, a penalty whose importance is estimated on each task's text, "
+                f"self-rehearsal, or both, none of them interpolated, got '{setting.name}'; leave it out"
+            )
 
 
 class _Sequence:
@@ -130,7 +150,7 @@ class _Sequence:
         return {
             "model": fingerprint(dict(self._load().named_parameters())),
             "tasks": [[task.name, content_hash(task.examples), task.texts] for task in self._tasks],
-            "training": {"max_steps": self._training.max_steps, "learning_rate": self._training.learning_rate},
+            "training": arguments_that_matter(self._training),
             "measurement": dataclasses.asdict(self._measurement),
             "decay": self._decay,
         }

@@ -17,11 +17,11 @@ from .sequence import SequenceRun
 
 _NOTE = (
     "NLL in nats per token, of held-out text. Learned: its mean over the tasks, each right after it was learned. "
-    "Average forgetting: the mean over all texts but the last of the NLL at the end minus the lowest one since the "
-    "text was learned (Chaudhry et al. 2018, arXiv 1801.10112, there of accuracy). Backward transfer: minus the mean "
-    "of the NLL at the end minus that right after the text was learned, so that below 0 is forgetting (Lopez-Paz & "
-    "Ranzato 2017, arXiv 1706.08840). The pretraining's text counts as learned before the first task. With two seeds "
-    "or more: mean ± half-width of its 95% t-interval over seeds."
+    "Average forgetting: the mean over all texts but the last of the NLL at the end minus the lowest one before, "
+    "since the text was learned (Chaudhry et al. 2018, arXiv 1801.10112, there of accuracy). Backward transfer: minus "
+    "the mean of the NLL at the end minus that right after the text was learned, so that below 0 is forgetting "
+    "(Lopez-Paz & Ranzato 2017, arXiv 1706.08840). The pretraining's text counts as learned before the first task. "
+    "With two seeds or more: mean ± half-width of its 95% t-interval over seeds."
 )
 
 
@@ -31,12 +31,12 @@ def learned(run: SequenceRun) -> float:
 
 
 def average_forgetting(run: SequenceRun) -> float:
-    """Mean over all texts but the last of `NLL at the end - lowest NLL since the text was learned`.
+    """Mean over all texts but the last of `NLL at the end - lowest NLL before, since the text was learned`.
 
     Reference: Chaudhry et al. 2018, "Riemannian Walk for Incremental Learning" (arXiv 1801.10112), section 4.
     """
     nll = np.array(run.nll)
-    return float(np.mean([nll[-1, text] - nll[text:, text].min() for text in range(len(nll) - 1)]))
+    return float(np.mean([nll[-1, text] - nll[text:-1, text].min() for text in range(len(nll) - 1)]))
 
 
 def backward_transfer(run: SequenceRun) -> float:

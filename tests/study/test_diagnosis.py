@@ -135,6 +135,14 @@ def test_an_importance_in_another_unit_predicts_nothing(models, consolidation, t
         diagnose(models / "old", models / "tuned", BOOK_TEXTS, consolidation=tmp_path, progress=False)
 
 
+def test_an_importance_of_another_model_is_refused(models, tmp_path):
+    anchor = {"transformer.wte.weight": torch.ones(2, 3)}
+    told = {"method": "fisher", "unit": "nats per token", "num_examples": 1, "num_tokens": 1}
+    Consolidation.create(anchor, anchor, **told).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"expected an importance of this model, got one of 'transformer.wte.weight'"):
+        diagnose(models / "old", models / "tuned", BOOK_TEXTS, consolidation=tmp_path, progress=False)
+
+
 def test_of_many_layers_neighbours_are_taken_together():
     names = ["embed.weight", *(f"layers.{number}.mlp.weight" for number in range(30)), "head.weight"]
     parts = grouped(names, depths_of(names))
