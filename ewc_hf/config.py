@@ -57,9 +57,12 @@ class EWCFields:
             "such as Fisher's; in another unit it has to be given."
         },
     )
-    ewc_coupling: Coupling | str = field(
-        default=Coupling.DECOUPLED,
-        metadata={"help": "'loss' adds the penalty's gradient before clipping, 'decoupled' pulls after the step."},
+    ewc_coupling: Coupling | str | None = field(
+        default=None,
+        metadata={
+            "help": "'loss' adds the penalty's gradient before clipping, 'decoupled' pulls after the step. Default "
+            "'decoupled', and 'loss' on low-rank adapters."
+        },
     )
     ewc_stabilized: bool = field(
         default=True,
@@ -117,7 +120,7 @@ class EWCFields:
                 "expected max_forgetting without ewc_synaptic, got both; the way that Synaptic Intelligence counts is "
                 "not the one that a model has gone which went back: leave one of them out"
             )
-        self.ewc_coupling = Coupling(self.ewc_coupling)
+        self.ewc_coupling = None if self.ewc_coupling is None else Coupling(self.ewc_coupling)
         self.ewc_state_dtype = StateDtype(self.ewc_state_dtype)
         if isinstance(self, TrainingArguments):
             super().__post_init__()  # type: ignore[misc]

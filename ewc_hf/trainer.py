@@ -27,6 +27,7 @@ from .penalty import (
     HeldConsolidation,
     PenaltyRecord,
     Remembered,
+    coupling_of,
     penalty_record,
     recorded_penalty,
     require_all_coupled,
@@ -115,7 +116,7 @@ class EWCMixin(ContextMixin, BudgetMixin, ResumingMixin, CardMixin):
         """Return the lambda in force, after all that can be checked before training was found right if it is not 0."""
         ewc_lambda = self._ewc.lambda_in(remembered.metadata["unit"])
         if ewc_lambda > 0:
-            require_engine(self, adds_gradient=self._ewc.ewc_coupling == Coupling.LOSS)
+            require_engine(self, adds_gradient=coupling_of(self._ewc.ewc_coupling, self.model) is Coupling.LOSS)
             self._protected = self._protected or require_matching_model(remembered, self.model)
             if isinstance(remembered, Consolidation):
                 remembered.own_anchor(self._protected)
@@ -200,7 +201,7 @@ class EWCMixin(ContextMixin, BudgetMixin, ResumingMixin, CardMixin):
         if isinstance(consolidation, HeldConsolidation):
             consolidation.require_precision(bfloat16)
         parameters = stepped_parameters(self.model, self.optimizer)
-        optimizer, coupling = parameters.optimizer, Coupling(options.ewc_coupling)
+        optimizer, coupling = parameters.optimizer, coupling_of(options.ewc_coupling, self.model)
         given_alpha = options.ewc_alpha if options.ewc_stabilized else 0.0
         given = penalty_record(consolidation.metadata, ewc_lambda, coupling, given_alpha, optimizer)
         recorded = resumed_penalty(self.state, given, options.ewc_allow_change)
@@ -215,8 +216,7 @@ class EWCMixin(ContextMixin, BudgetMixin, ResumingMixin, CardMixin):
         if self.state.global_step == 0:
             warn_if_far(consolidation, parameters, diagonal, of_adapters)
         self._penalty, self._step_hook = penalty, optimizer.register_step_post_hook(penalty.pull)
-        kept_elsewhere = isinstance(consolidation, StoredConsolidation) or of_adapters
-        if (offload or bfloat16) and not kept_elsewhere:
+        if (offload or bfloat16) and not (isinstance(consolidation, StoredConsolidation) or of_adapters):
             self._remembered = diagonal.held(consolidation.metadata)
 
     def _uncouple_penalty(self) -> None:

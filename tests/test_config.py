@@ -55,7 +55,7 @@ def test_the_fields_stand_alone():
     fields = EWCFields()
     assert dataclasses.asdict(fields) == {
         "ewc_lambda": None,
-        "ewc_coupling": Coupling.DECOUPLED,
+        "ewc_coupling": None,
         "ewc_stabilized": True,
         "ewc_alpha": None,
         "ewc_state_dtype": StateDtype.FLOAT32,

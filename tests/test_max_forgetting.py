@@ -165,7 +165,8 @@ def test_adapters_that_have_learned_already_are_refused(tmp_path):
 
 
 def test_other_adapters_are_refused_with_what_to_do(tmp_path):
-    model = get_peft_model(old_model(), IA3Config(target_modules=["c_attn"], feedforward_modules=[], fan_in_fan_out=True))
+    config = IA3Config(target_modules=["c_attn"], feedforward_modules=[], fan_in_fan_out=True)
+    model = get_peft_model(old_model(), config)
     with pytest.raises(ValueError, match=r"max_forgetting: expected .*; or leave max_forgetting out, and slide the"):
         trained(tmp_path, model, max_forgetting=0.1)
 

@@ -51,7 +51,8 @@ def main(argv: list[str]) -> None:
         raise ValueError(
             f"expected the grid in --lambdas, got --ewc_lambda {training.ewc_lambda:g} besides; leave it out"
         )
-    lambdas, coupling = ",".join(f"{number:.12g}" for number in args.lambdas), Coupling(training.ewc_coupling).value
+    lambdas = ",".join(f"{number:.12g}" for number in args.lambdas)
+    coupling = Coupling(training.ewc_coupling or Coupling.DECOUPLED).value
     grid = [f"{Method(method).value}:{coupling}:{lambdas}" for method in args.methods]
     settings = parse_settings(["plain", *grid])
     data = read_study_data(texts)

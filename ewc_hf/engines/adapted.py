@@ -66,12 +66,12 @@ class AdaptedMatrix:
         outputs, inputs = len(self.adapters[0].b), self.adapters[0].a.shape[1]
         return torch.Size((inputs, outputs) if self.transposed else (outputs, inputs))
 
-    def change(self, rows: slice, dtype: torch.dtype, transposed: bool = False) -> Tensor:
-        """Return rows of `Delta W = sum_k s_k B_k A_k`, [rows, inputs], or of its transpose, [rows, outputs]."""
+    def change(self, rows: slice, dtype: torch.dtype) -> Tensor:
+        """Return rows of `Delta W = sum_k s_k B_k A_k`, [rows, inputs]."""
         total: Tensor | None = None
         for adapter in self.adapters:
             a, b = adapter.a.data.to(dtype), adapter.b.data.to(dtype)
-            own = (a.T[rows] @ b.T if transposed else b[rows] @ a).mul_(adapter.scale)
+            own = (b[rows] @ a).mul_(adapter.scale)
             total = own if total is None else total.add_(own)
         assert total is not None, "an adapted matrix has adapters"
         return total

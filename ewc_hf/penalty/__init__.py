@@ -1,7 +1,7 @@
 """How are the weights held?"""
 
 from .budget import START, BudgetMixin
-from .coupling import CoupledPenalty, Coupling
+from .coupling import CoupledPenalty, Coupling, coupling_of
 from .diagonal import Diagonal
 from .distance import warn_if_far
 from .held import HeldConsolidation, Remembered
@@ -22,6 +22,7 @@ __all__ = [
     "PenaltyRecord",
     "Remembered",
     "Term",
+    "coupling_of",
     "penalty_record",
     "recorded_penalty",
     "require_all_coupled",

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import ExplicitEnum
 
-from ..engines import SteppedParameters
-from .quadratic import Term
+from ..engines import SteppedParameters, adapted_matrices
+from .quadratic import PulledTerm, Term
 from .step_size import require_readable_step
 
 
@@ -22,6 +22,27 @@ class Coupling(ExplicitEnum):
 
     DECOUPLED = "decoupled"
     """A proximal step follows the optimizer's step, like AdamW's decoupled weight decay."""
+
+
+def coupling_of(given: Coupling | str | None, model: nn.Module) -> Coupling:
+    """Return how a penalty acts on a model: as is given, or by default `decoupled`, on low-rank adapters `loss`.
+
+    Args:
+        given: None for the default.
+        model: as it is trained.
+
+    Raises:
+        ValueError: `decoupled` on adapters, or adapters that cannot be held (`adapted_matrices`).
+    """
+    has_adapters = bool(adapted_matrices(model))
+    if given is None:
+        return Coupling(Coupling.LOSS if has_adapters else Coupling.DECOUPLED)
+    if has_adapters and given == Coupling.DECOUPLED:
+        raise ValueError(
+            "expected ewc_coupling='loss' on low-rank adapters, got 'decoupled', whose proximal steps of B and of A "
+            "held less at equal task loss than the gradient does; leave ewc_coupling out (DeepSpeed cannot hold them)"
+        )
+    return Coupling(given)
 
 
 class CoupledPenalty:
@@ -40,6 +61,7 @@ class CoupledPenalty:
 
     Raises:
         ValueError: `decoupled` with an optimizer whose step cannot be read, or one that steps no weight of a term.
+        TypeError: `decoupled` with a term that has no proximal step.
     """
 
     def __init__(
@@ -53,6 +75,9 @@ class CoupledPenalty:
     ) -> None:
         if coupling is Coupling.DECOUPLED:
             require_readable_step(parameters.optimizer)
+            if unpulled := [type(term).__name__ for term in terms if not isinstance(term, PulledTerm)]:
+                raise TypeError(f"expected terms with a proximal step for 'decoupled', got {unpulled[0]}")
+        self._pulled = [term for term in terms if isinstance(term, PulledTerm)]
         names = [name for term in terms for name in term.names]
         assert len(set(names)) == len(names), "a parameter belongs to one term"
         if not names:
@@ -86,7 +111,7 @@ class CoupledPenalty:
         found_inf = getattr(optimizer, "found_inf", None)
         if self._coupling is Coupling.DECOUPLED and (found_inf is None or found_inf.item() == 0):
             lent = {p.name: p for p in self._parameters.moving()}
-            for term in self._terms:
+            for term in self._pulled:
                 term.pull(lent, self._lambda, optimizer)
 
     def values(self) -> dict[str, float]:

@@ -6,7 +6,10 @@ r"""The term in low-rank adapters, `Delta W = \sum_k s_k B_k A_k` beside a froze
 and Omega / (1 + alpha lambda Omega) in place of Omega where it is stabilized. The anchor is the frozen weight itself,
 so none is held; the importance is that of the adapted matrices only.
 
-Shapes: O outputs, I inputs, R rank of an adapter, P pairs of its columns, N rows of a block.
+Coupling `loss` only: a proximal step of `B` and then of `A`, each by its own ridge regression, held less at equal task
+loss where it was measured, and took longer (recipes/results/forgetting_study).
+
+Shapes: O outputs, I inputs, N rows of a block.
 """
 
 from __future__ import annotations
@@ -16,12 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..engines import AdaptedMatrix, Adapter, Cut, LocalParameters, Part, Rows, SteppedParameters, is_sharded
+from ..engines import AdaptedMatrix, Cut, LocalParameters, Part, Rows, SteppedParameters, is_sharded
 from .diagonal import placed
 from .held import Remembers
 from .kernels import positive
 from .quadratic import Lent
-from .step_size import StepSize, step_size
 
 _BLOCK = 1 << 22
 """Numbers of `Delta W` that are held at once."""
@@ -104,39 +106,6 @@ class LowRank:
                     if adapter.a_name in lent and (grad := lent[adapter.a_name].grad) is not None:
                         grad += (scale * (adapter.b.data[rows].to(dtype).T @ gradient_NI)).to(grad)
 
-    def pull(self, lent: Lent, ewc_lambda: float, optimizer: torch.optim.Optimizer) -> None:
-        """Take the proximal step of each `B` given all else, and then that of each `A`: ridge regressions.
-
-        With `a` the optimizer's step per unit of gradient at each weight of a row `b` of `B`, and with the row's
-        `omega` and `Delta w`, `P + sum_r (u_r - b_r)^2 / (2 a_r)` is least over `u`, in `R x R` systems, at
-
-            u = b - (diag(1/a) + lambda s^2 A diag(omega) A^T)^{-1} lambda s A (omega * Delta w)
-
-        and likewise for a column of `A`, with `B` in the place of `A`. Neither overshoots, whatever lambda.
-        """
-        for matrix in self._of(lent):
-            for adapter in matrix.adapters:
-                if adapter.b_name in lent:
-                    self._pull(matrix, adapter, ewc_lambda, step_size(optimizer, lent[adapter.b_name]), of_a=False)
-                if adapter.a_name in lent:
-                    self._pull(matrix, adapter, ewc_lambda, step_size(optimizer, lent[adapter.a_name]), of_a=True)
-
-    def _pull(self, matrix: AdaptedMatrix, adapter: Adapter, ewc_lambda: float, step: StepSize, of_a: bool) -> None:
-        """Pull the rows of `B`, or the columns of `A`, which are its rows where all is seen transposed."""
-        pulled_OR, other_RI = (adapter.a.data.T, adapter.b.data.T) if of_a else (adapter.b.data, adapter.a.data)
-        rank, scale, dtype = len(other_RI), adapter.scale, self._dtype(matrix)
-        other_RI = other_RI.to(dtype)
-        upper = torch.triu_indices(rank, rank, device=other_RI.device)
-        products_PI = other_RI[upper[0]] * other_RI[upper[1]]
-        for rows, change_NI, strength_NI in self._blocks(matrix, ewc_lambda, 0.0, transposed=of_a):
-            root_NR = _step(step, pulled_OR, rows, transposed=of_a).sqrt()
-            gradient_NR = scale * ((strength_NI * change_NI) @ other_RI.T).to(root_NR)
-            curvature_NP = scale**2 * (strength_NI @ products_PI.T).to(root_NR)
-            system_NRR = root_NR.new_zeros(len(root_NR), rank, rank)
-            system_NRR[:, upper[0], upper[1]] = system_NRR[:, upper[1], upper[0]] = curvature_NP
-            system_NRR = root_NR[:, :, None] * system_NRR * root_NR[:, None, :]
-            pulled_OR[rows] -= (root_NR * _solved(system_NRR, root_NR * gradient_NR)).to(pulled_OR)
-
     def _of(self, lent: Lent) -> Iterator[AdaptedMatrix]:
         """Yield the matrices of which a parameter is lent."""
         for matrix in self._matrices:
@@ -150,7 +119,7 @@ class LowRank:
         return name, alphas[lent[name].group_index]
 
     def _blocks(
-        self, matrix: AdaptedMatrix, ewc_lambda: float, alpha: float, transposed: bool = False
+        self, matrix: AdaptedMatrix, ewc_lambda: float, alpha: float
     ) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield rows, their `Delta W`, and `lambda Omega / (1 + alpha lambda Omega)` of them, as new tensors.
 
@@ -158,17 +127,15 @@ class LowRank:
             matrix: that is adapted.
             ewc_lambda: lambda; at 0 there are none.
             alpha: a learning rate, or 0.
-            transposed: whether rows are inputs, in place of outputs.
         """
         if ewc_lambda == 0:
             return
         omega, dtype = self._importance[matrix.name], self._dtype(matrix)
-        omega = omega.T if transposed else omega
         num_rows = max(1, _BLOCK // omega.shape[1])
         inverse_lambda, alpha_tensor = positive(1 / ewc_lambda, dtype), positive(alpha, dtype)
         for first in range(0, len(omega), num_rows):
             rows = slice(first, first + num_rows)
-            change_NI = matrix.change(rows, dtype, transposed)
+            change_NI = matrix.change(rows, dtype)
             compliance_NI = (inverse_lambda / omega[rows].to(change_NI)).add_(alpha_tensor)
             yield rows, change_NI, compliance_NI.reciprocal_()
 
@@ -182,28 +149,6 @@ def low_rank_value_reference(
     """Read like the formula of the term, for one adapter."""
     change = scale * b @ a
     return (ewc_lambda / 2 * omega_OI / (1 + alpha * ewc_lambda * omega_OI) * change**2).sum()
-
-
-def _solved(system_NRR: Tensor, right_NR: Tensor) -> Tensor:
-    """Return `(1 + system)^{-1} right` of positive semidefinite systems.
-
-    The diagonal's last digits are raised, since in a strong system of little rank rounding would be larger than the 1:
-    it would be indefinite, and answers wild in the directions that nothing holds.
-    """
-    diagonal_NR = system_NRR.diagonal(dim1=1, dim2=2)
-    rounding_N1 = 100 * torch.finfo(system_NRR.dtype).eps * diagonal_NR.sum(1, keepdim=True)
-    diagonal_NR += 1 + rounding_N1
-    lower, _ = torch.linalg.cholesky_ex(system_NRR)
-    return torch.cholesky_solve(right_NR[:, :, None], lower)[:, :, 0]
-
-
-def _step(step: StepSize, like: Tensor, rows: slice, transposed: bool) -> Tensor:
-    """Return `a` of rows of a parameter, or of what it is transposed, in float64 where the device has it."""
-    dtype = torch.float32 if like.device.type == "mps" else torch.float64
-    if step.second_moment is None:
-        return torch.full_like(like[rows], step.numerator, dtype=dtype)
-    second_moment = step.second_moment.T if transposed else step.second_moment
-    return step.numerator / ((second_moment[rows].to(dtype) / step.bias_correction).sqrt() + step.eps)
 
 
 def _require_whole(parameters: SteppedParameters, matrices: Sequence[AdaptedMatrix]) -> None:

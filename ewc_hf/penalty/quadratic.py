@@ -9,7 +9,7 @@ A term holds this process's parts of its `H` and `w*`. `coupling` goes over term
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -47,6 +47,11 @@ class Term(Protocol):
             alphas: alpha of each parameter group.
             loss_scale: what the task loss was multiplied with (fp16), else 1.
         """
+
+
+@runtime_checkable
+class PulledTerm(Term, Protocol):
+    """A term that has a proximal step."""
 
     def pull(self, lent: Lent, ewc_lambda: float, optimizer: torch.optim.Optimizer) -> None:
         """Take the proximal step of the plain value, by the optimizer's own step sizes, in place.

@@ -16,7 +16,7 @@ from ..importance import Method
 from ..penalty import Coupling
 from .protocol import SET_BY_THE_STUDY, Measurement
 from .records import PLAIN
-from .settings import IMPORTANCE_FROM, INTERPOLATED, LORA_RANK, OWN, Setting
+from .settings import IMPORTANCE_FROM, INTERPOLATED, LORA_RANK, NO_PULL, OWN, Setting
 from .ways import Way
 
 _FORM = "'plain', 'fisher:loss:10,30,100', 'rehearsal:1,3' or 'plain:learning_rate=1e-4'"
@@ -95,6 +95,8 @@ def _parse(spec: str) -> list[Setting]:
         rank = values.pop(LORA_RANK, None)
         if rank is not None and (way not in (Way.PENALTY, Way.REHEARSAL) or rank < 1):
             raise ValueError(f"{LORA_RANK} is at least 1, beside a penalty or rehearsal; LoRA alone is lora:RANK")
+        if rank is not None and fixed.get("ewc_coupling") == Coupling.DECOUPLED:
+            raise ValueError(NO_PULL)
         own = values.pop(IMPORTANCE_FROM, None)
         if own is not None and (way is not Way.PENALTY or method is Method.L2 or own != OWN):
             raise ValueError(f"{IMPORTANCE_FROM} is '{OWN}', beside a penalty whose importance reads text")

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from ..config import EWCConfig
 from ..data import require_within_context, sequence_length
 from ..engines import peak_memory_bytes, require_one_process, reset_peak_memory
+from ..penalty import Coupling
 from ..rehearsal import Rehearsal
 from ..storage import hub_arguments
 from .finished import FRACTIONS, FinishedRuns, Run
@@ -26,7 +27,7 @@ from .measuring import Measure
 from .protocol import Measurement, StudyData, require_no_budget, require_one_gpu, require_same_protocol
 from .records import PRETRAINED, RunRecord, TextNames
 from .report import study_title, write_report
-from .settings import Setting
+from .settings import NO_PULL, Setting
 from .shared import shared_importance, shared_rows
 from .training import Memory, fine_tune, load_pretrained
 from .ways import Way
@@ -78,6 +79,9 @@ def run_study(
         )
     if lora_rank is not None and (lora_rank < 1 or any(setting.rank is not None for setting in settings)):
         raise ValueError(f"expected lora_rank >= 1, and no setting with a rank of its own, got {lora_rank}")
+    pulled = [s.name for s in settings if s.overrides.get("ewc_coupling") == Coupling.DECOUPLED]
+    if lora_rank is not None and pulled:
+        raise ValueError(f"{NO_PULL}: leave {', '.join(pulled)} out")
     folder = Path(training.output_dir)
     load = partial(load_pretrained, model, training)
     pretrained = load()

@@ -14,6 +14,7 @@ from .ways import Way
 INTERPOLATED = "interpolated"
 LORA_RANK = "lora_rank"
 """How a setting is written that trains adapters, protected in some way."""
+NO_PULL = "low-rank adapters are held by the coupling 'loss' only"
 IMPORTANCE_FROM, OWN = "importance_from", "own"
 """How a penalty is written whose importance is estimated on text that the old model wrote."""
 _LOWER_IS_WEAKER = {"learning_rate": "lower learning rate", "max_steps": "fewer steps"}

@@ -10,7 +10,7 @@ from torch import nn, optim
 
 from ewc_hf import Coupling, EWCTrainer, estimate_importance
 from ewc_hf.engines import LocalParameters, adapted_matrices
-from ewc_hf.penalty import Diagonal, LowRank, require_matching_model
+from ewc_hf.penalty import Diagonal, LowRank, coupling_of, require_matching_model
 from ewc_hf.penalty.low_rank import low_rank_value_reference
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT asks for it
@@ -94,22 +94,14 @@ def test_blocks_of_rows_change_nothing(monkeypatch, blocks):
     assert penalty_of(model, consolidation).values()["ewc_penalty"] == pytest.approx(whole, rel=1e-12)
 
 
-@pytest.mark.parametrize("coupling", ["loss", "decoupled"])
 @pytest.mark.parametrize("offload", [False, True])
-def test_a_trainer_holds_a_model_that_adapters_tune(tmp_path, coupling, offload):
+def test_a_trainer_holds_a_model_that_adapters_tune(tmp_path, offload):
     consolidation = estimate_importance(small_model(), examples(), num_examples=12, progress=False)
     changes = []
     for ewc_lambda in (0, 1e4):
         torch.manual_seed(1)
         model = adapted(small_model(), drawn=False, modules_to_save=["ln_f"])
-        args = arguments(
-            tmp_path,
-            ewc_lambda=ewc_lambda,
-            ewc_coupling=coupling,
-            ewc_offload=offload,
-            max_steps=20,
-            learning_rate=0.05,
-        )
+        args = arguments(tmp_path, ewc_lambda=ewc_lambda, ewc_offload=offload, max_steps=20, learning_rate=0.05)
         trainer = EWCTrainer(model=model, args=args, consolidation=consolidation, train_dataset=examples(40))
         before = weights(model)
         trainer.train()
@@ -158,19 +150,32 @@ def test_of_the_importance_only_that_of_adapted_matrices_is_held():
 
 
 def test_no_change_of_a_weight_is_ever_whole(monkeypatch):
-    """Nothing is larger than a block or what is made of an adapter, in either coupling and for the value."""
+    """Nothing is larger than a block or what is made of an adapter, for the value and the gradient."""
     monkeypatch.setattr("ewc_hf.penalty.low_rank._BLOCK", 32)
     consolidation, model = spread_consolidation(small_model()), adapted(small_model(), r=2)
     optimizer = optim.SGD([p for p in model.parameters() if p.requires_grad], lr=LR)
     for p in model.parameters():
         p.grad = torch.ones_like(p) if p.requires_grad else None
     matrices = adapted_matrices(model).values()
-    products = max(3 * max(matrix.shape) for matrix in matrices)  # of an adapter's columns by pairs, of rank 2
+    products = max(2 * max(matrix.shape) for matrix in matrices)  # an adapter's gradient, of rank 2
     assert products < max(matrix.shape.numel() for matrix in matrices)
-    penalties = [penalty_of(model, consolidation, coupling, optimizer=optimizer) for coupling in Coupling]
+    penalty = penalty_of(model, consolidation, optimizer=optimizer)
     with LargestTensor(torch.float64) as largest:
-        for penalty in penalties:
-            penalty.values()
-            penalty.add_gradient()
-            penalty.pull(optimizer, None, None)
+        penalty.values()
+        penalty.add_gradient()
     assert 0 < largest.numel <= products
+
+
+def test_a_proximal_step_of_adapters_is_refused(tmp_path):
+    model, consolidation = adapted(small_model(), drawn=False), spread_consolidation(small_model())
+    args = arguments(tmp_path, ewc_coupling="decoupled")
+    with pytest.raises(ValueError, match="expected ewc_coupling='loss' on low-rank adapters, got 'decoupled'"):
+        EWCTrainer(model=model, args=args, consolidation=consolidation, train_dataset=examples())
+    with pytest.raises(TypeError, match="expected terms with a proximal step for 'decoupled', got LowRank"):
+        penalty_of(model, consolidation, Coupling.DECOUPLED)
+
+
+def test_by_default_adapters_have_the_coupling_loss_and_whole_weights_the_other():
+    assert coupling_of(None, adapted(small_model())) is coupling_of("loss", adapted(small_model())) is Coupling.LOSS
+    assert coupling_of(None, small_model()) is Coupling.DECOUPLED
+    assert coupling_of("loss", small_model()) is Coupling.LOSS

@@ -108,6 +108,7 @@ def test_other_ways_take_the_strengths_that_they_need(strengths):
         ("rehearsal:1:num_examples=3", "'num_examples' is no option"),
         ("lora:2.5", "a rank is a whole number"),
         ("replay:0.5:lora_rank=8", "lora_rank is at least 1, beside a penalty or rehearsal"),
+        ("fisher:decoupled:1:lora_rank=2", "low-rank adapters are held by the coupling 'loss' only"),
         ("rehearsal:1:lora_rank=0", "lora_rank is at least 1, beside a penalty or rehearsal"),
         ("rehearsal:1:importance_from=own", "importance_from is 'own', beside a penalty whose importance reads text"),
         ("l2:loss:1:importance_from=own", "importance_from is 'own', beside a penalty whose importance reads text"),

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
 WAYS = [
     "plain:interpolated", "rehearsal:1", "old_answers:1", "lwf:1", "replay:0.5", "self_replay:0.5", "dft", "eaft",
     "lora:2:learning_rate=1e-1,1e-2", "fisher:decoupled:1:rehearsal_weight=1",
-    "rehearsal:1:lora_rank=2:learning_rate=1e-1", "fisher:decoupled:1:lora_rank=2:learning_rate=1e-1",
+    "rehearsal:1:lora_rank=2:learning_rate=1e-1", "fisher:loss:1:lora_rank=2:learning_rate=1e-1",
     "fisher:decoupled:3", "fisher:decoupled:3:importance_from=own",
 ]  # fmt: skip
 
@@ -36,7 +36,7 @@ def test_each_way_gives_a_model_of_its_own(records):
     assert len({record.retention_nll for record in trained}) == len(trained) == 15
     assert [record.name for record in trained if record.needs_old_text] == [
         "old_answers-1", "replay-0.5", "fisher-decoupled-1-rehearsal_weight=1",
-        "fisher-decoupled-1-lora_rank=2-learning_rate=1e-1", "fisher-decoupled-3",
+        "fisher-loss-1-lora_rank=2-learning_rate=1e-1", "fisher-decoupled-3",
     ]  # fmt: skip
     assert all(record.seconds_a_step > 0 for record in trained)
 
@@ -51,6 +51,12 @@ def test_a_study_of_adapters_trains_them_in_plain_runs_too(records, tmp_path):
     assert "# Fine-tuning without forgetting, by LoRA of rank 2" in (tmp_path / "study" / "report.md").read_text()
     with pytest.raises(ValueError, match="got another lora_rank; choose another output_dir"):
         run_study(*study, MEASUREMENT)
+    with pytest.raises(
+        ValueError, match="adapters are held by the coupling 'loss' only: leave fisher-decoupled-3 out"
+    ):
+        run_study(
+            model, small_data(), parse_settings(["fisher:decoupled:3"]), [0], study[-1], MEASUREMENT, lora_rank=2
+        )
     with pytest.raises(ValueError, match="expected lora_rank >= 1, and no setting with a rank of its own, got 2"):
         run_study(model, small_data(), parse_settings(["lora:3"]), [0], study[-1], MEASUREMENT, lora_rank=2)
 
