@@ -40,7 +40,7 @@ def coupling_of(given: Coupling | str | None, model: nn.Module) -> Coupling:
     if has_adapters and given == Coupling.DECOUPLED:
         raise ValueError(
             "expected ewc_coupling='loss' on low-rank adapters, got 'decoupled', whose proximal steps of B and of A "
-            "held less at equal task loss than the gradient does; leave ewc_coupling out (DeepSpeed cannot hold them)"
+            "held no more at equal task loss and took 1.3 times a step; leave ewc_coupling out (and use no DeepSpeed)"
         )
     return Coupling(given)
 
