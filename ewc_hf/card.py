@@ -43,10 +43,9 @@ class CardMixin(_SomeTrainer):
         history = self.state.log_history
         evaluations = [logs for logs in history if "eval_loss" in logs]
         pictures = {PICTURE: _picture(evaluations, list(self._retention_texts))} if len(evaluations) > 1 else {}
-        measured = _measured(evaluations, list(self._retention_texts))
         budgets = [logs for logs in history if "forgetting_budget" in logs]
-        if budgets and evaluations and history.index(budgets[-1]) > history.index(evaluations[-1]):
-            measured = _measured([*evaluations, {}], list(self._retention_texts))  # the model moved since
+        has_moved = bool(budgets and evaluations) and history.index(budgets[-1]) > history.index(evaluations[-1])
+        measured = _measured([*evaluations, {}] if has_moved else evaluations, list(self._retention_texts))
         section = _section(self._remembered, records, budgets[-1:], measured, bool(pictures))
         folder = Path(self.args.output_dir)
         card = (folder / "README.md").read_text(encoding="utf-8").partition(_TITLE)[0].rstrip()

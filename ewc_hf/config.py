@@ -149,10 +149,7 @@ class EWCConfig(EWCFields, TrainingArguments):
 
 def _budget(value: float | str | None) -> float | None:
     """Return nats per token, which may come as text."""
-    try:
-        number = None if value is None else float(value)
-    except ValueError:
-        number = math.nan
+    number = _number(value)
     if number is not None and not 0 < number < math.inf:
         raise ValueError(
             f"expected a positive, finite max_forgetting, in nats per token as 0.05 is, got {value}; None is no limit"
@@ -161,11 +158,16 @@ def _budget(value: float | str | None) -> float | None:
 
 
 def _checked(name: str, value: float | str | None) -> float | None:
-    """Return a number, which may come as text as `TrainingArguments` takes learning rates."""
-    try:
-        number = None if value is None else float(value)
-    except ValueError:
-        number = math.nan
+    """Return a number, which may come as text."""
+    number = _number(value)
     if number is not None and not (math.isfinite(number) and number >= 0):
         raise ValueError(f"expected {name} to be a finite number >= 0, got {value}; 0 switches it off")
     return number
+
+
+def _number(value: float | str | None) -> float | None:
+    """Return a number that may come as text, as `TrainingArguments` takes learning rates; NaN of text that is none."""
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return math.nan

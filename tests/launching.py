@@ -23,3 +23,18 @@ def launch(folder, config, recipe, *options):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
+
+
+def launch_together(script, *words, processes=2):
+    """Run a script of these tests in several processes, as `torchrun` does."""
+    tests = Path(__file__).parent
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(tests.parent)}
+    script = [str(tests / script), *map(str, words)]
+    return subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=600)
+
+
+def run_together(script, *words, processes=2):
+    """Run it to its end, which has to be a good one."""
+    done = launch_together(script, *words, processes=processes)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]

@@ -2,26 +2,22 @@
 
 import builtins
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import distributed_cases as cases
 import distributed_run as run
 import pytest
 import torch
 from distributed_alone import FAILURES
+from launching import launch_together, run_together
 from safetensors.torch import load_file
 
 from ewc_hf import Consolidation
 
 pytestmark = pytest.mark.slow
 
-TESTS = Path(__file__).parent
 TORCH_CASES = [case for case in cases.CASES if not case.engine.startswith("zero")]
 ZERO_CASES = [case for case in cases.CASES if case.engine.startswith("zero")]
 
@@ -34,15 +30,11 @@ def folder(tmp_path_factory):
 
 
 def launch(folder, engines, processes=2):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(TESTS.parent)}
-    script = [str(TESTS / "distributed_run.py"), str(folder), engines]
-    return subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=600)
+    return launch_together("distributed_run.py", folder, engines, processes=processes)
 
 
 def run_to_its_end(folder, engines, processes=2):
-    done = launch(folder, engines, processes)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    run_together("distributed_run.py", folder, engines, processes=processes)
     return folder
 
 

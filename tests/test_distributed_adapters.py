@@ -1,34 +1,26 @@
 """Adapters in two processes are trained and held as in one, or refused: real runs on CPUs, launched by `torchrun`."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import distributed_adapters as adapters
 import distributed_cases as cases
 import distributed_run as run
 import pytest
 import torch
+from launching import run_together
 from safetensors.torch import load_file
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated"),  # PEFT asks for it
 ]
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
     cases.write_models(folder)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
-    script = [str(TESTS / "distributed_adapters.py"), str(folder)]
-    done = subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    run_together("distributed_adapters.py", folder)
     return folder
 
 

@@ -1,19 +1,15 @@
 """Two processes keep a budget of forgetting as one does: real runs on CPUs, launched by `torchrun`."""
 
 import json
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import distributed_budget as budget
 import distributed_cases as cases
 import pytest
+from launching import run_together
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +24,11 @@ def alone(folder):
     return budget.train("one", folder, budget.texts(folder))
 
 
-def launch(folder, engines):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(TESTS.parent)}
-    script = [str(TESTS / "distributed_budget.py"), str(folder), engines]
-    done = subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-
-
 @pytest.mark.parametrize("engines", budget.ENGINES)
 def test_two_processes_end_where_one_does(folder, alone, engines):
     if engines == "zero" and find_spec("deepspeed") is None:
         pytest.skip("DeepSpeed is not installed: pip install -e '.[deepspeed]'")
-    launch(folder, engines)
+    run_together("distributed_budget.py", folder, engines)
     expected, metrics = alone
     assert 0 < metrics["forgetting_t"] < 1 and 0.95 < metrics["forgetting"] / budget.BUDGET <= 1
     for engine in budget.ENGINES[engines]:

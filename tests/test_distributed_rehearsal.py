@@ -1,23 +1,19 @@
 """Two processes rehearse as one: real runs on CPUs, launched by `torchrun`, compared with this process."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import distributed_cases as cases
 import distributed_rehearsal as run
 import pytest
 import torch
+from launching import run_together
 from safetensors.torch import load_file
 
 from ewc_hf.rehearsal import Rehearsal
 
 pytestmark = pytest.mark.slow
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +22,6 @@ def folder(tmp_path_factory):
     cases.write_models(folder)
     run.answered().save_pretrained(folder / "answered")
     return folder
-
-
-def launch(folder, engines):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(TESTS.parent)}
-    script = [str(TESTS / "distributed_rehearsal.py"), str(folder), engines]
-    done = subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +34,7 @@ def launched(folder):
         if engines == "zero" and find_spec("deepspeed") is None:
             pytest.skip("DeepSpeed is not installed: pip install -e '.[deepspeed]'")
         if engines not in done:
-            launch(folder, engines)
+            run_together("distributed_rehearsal.py", folder, engines)
             done.add(engines)
 
     return once

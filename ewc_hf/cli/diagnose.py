@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from transformers import AutoTokenizer
@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from ..data import document_texts, load_texts
 from ..study import diagnose, tokenizer_folder, write_diagnosis
 from .arguments import parse_arguments
+from .windows import WindowArguments
 
 
 @dataclass
@@ -28,10 +29,6 @@ class DiagnoseArguments:
     )
     retention_split: str = field(default="test", metadata={"help": "Split of a folder or Hub dataset."})
     max_documents: int | None = field(default=30, metadata={"help": "Measure a random sample of the text."})
-    max_document_tokens: int | None = field(default=None, metadata={"help": "Cut documents after so many tokens."})
-    window: int | None = field(default=None, metadata={"help": "Tokens that the model sees; default its context."})
-    stride: int | None = field(default=None, metadata={"help": "Tokens that the window moves by; default half of it."})
-    batch_size: int = field(default=8, metadata={"help": "Windows a forward pass."})
     seed: int = field(default=0, metadata={"help": "Of the sample."})
 
 
@@ -42,7 +39,9 @@ def main(argv: list[str]) -> None:
         argv: the words after `ewc-hf diagnose`.
     """
     description = "Tell in which weights of a tuned model its forgetting sits: by kind of layer, and by depth."
-    (args,) = parse_arguments(DiagnoseArguments, argv=argv, prog="ewc-hf diagnose", description=description)
+    args, windows = parse_arguments(
+        DiagnoseArguments, WindowArguments, argv=argv, prog="ewc-hf diagnose", description=description
+    )
     texts = load_texts(args.retention, split=args.retention_split, max_documents=args.max_documents, seed=args.seed)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(args.base, args.tuned))
     diagnosis = diagnose(
@@ -50,9 +49,6 @@ def main(argv: list[str]) -> None:
         args.tuned,
         document_texts(texts, args.retention_column, tokenizer),
         consolidation=args.consolidation,
-        window=args.window,
-        stride=args.stride,
-        max_document_tokens=args.max_document_tokens,
-        batch_size=args.batch_size,
+        **asdict(windows),
     )
     print(write_diagnosis(diagnosis, Path(args.output_dir)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from transformers import AutoTokenizer
 
@@ -11,6 +11,7 @@ from ..data import document_texts, load_texts
 from ..storage import markdown_table
 from ..study import TextNames, interpolate, tokenizer_folder
 from .arguments import parse_arguments
+from .windows import WindowArguments
 
 
 @dataclass
@@ -40,13 +41,6 @@ class InterpolateArguments:
     retention_name: str = field(default="retention", metadata={"help": "What card and picture call the old text."})
     task_name: str = field(default="task", metadata={"help": "What card and picture call the task."})
     max_documents: int | None = field(default=None, metadata={"help": "Measure a random sample of either text."})
-    max_document_tokens: int | None = field(default=None, metadata={"help": "Cut documents after so many tokens."})
-    window: int | None = field(default=None, metadata={"help": "Tokens that the model sees; default its context."})
-    stride: int | None = field(default=None, metadata={"help": "Tokens that the window moves by; default half of it."})
-    bos_in_each_window: bool = field(
-        default=False, metadata={"help": "Begin each window with the beginning-of-text token, not only the first."}
-    )
-    batch_size: int = field(default=8, metadata={"help": "Windows a forward pass."})
     seed: int = field(default=0, metadata={"help": "Of the samples and of the bootstrap intervals."})
 
 
@@ -60,7 +54,9 @@ def main(argv: list[str]) -> None:
         "Measure models on the straight line between old and tuned weights, and write the one that is chosen."
     )
     prog = "ewc-hf interpolate"
-    (args,) = parse_arguments(InterpolateArguments, argv=argv, prog=prog, description=description)
+    args, windows = parse_arguments(
+        InterpolateArguments, WindowArguments, argv=argv, prog=prog, description=description
+    )
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(args.base, args.tuned))
     retention, task = (
         document_texts(
@@ -80,14 +76,10 @@ def main(argv: list[str]) -> None:
         max_forgetting=args.max_forgetting,
         max_task_loss=args.max_task_loss,
         points=args.points,
-        stride=args.stride,
-        window=args.window,
-        max_document_tokens=args.max_document_tokens,
-        bos_in_each_window=args.bos_in_each_window,
-        batch_size=args.batch_size,
         seed=args.seed,
         names=TextNames(task=args.task_name, retention=args.retention_name),
         command=shlex.join(["ewc-hf", "interpolate", *argv]),
+        **asdict(windows),
     )
     rows = [["t", f"perplexity on {args.task_name}", f"perplexity on {args.retention_name}", "forgetting (nats)"]]
     for p in result.points:

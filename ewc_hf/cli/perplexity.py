@@ -13,6 +13,7 @@ from ..evaluation import evaluate_perplexity
 from ..storage import hub_arguments, replaced, write_json
 from .arguments import parse_arguments
 from .precision import Precision
+from .windows import WindowArguments
 
 
 @dataclass
@@ -24,16 +25,9 @@ class PerplexityArguments:
     column: str | None = field(default=None, metadata={"help": "Column of the text or chats; default by its name."})
     split: str = field(default="test", metadata={"help": "Split of a folder or Hub dataset."})
     max_documents: int | None = field(default=None, metadata={"help": "Measure a random sample of the documents."})
-    max_document_tokens: int | None = field(default=None, metadata={"help": "Cut documents after so many tokens."})
-    window: int | None = field(default=None, metadata={"help": "Tokens that the model sees; default its context."})
-    stride: int | None = field(default=None, metadata={"help": "Tokens that the window moves by; default half of it."})
-    bos_in_each_window: bool = field(
-        default=False, metadata={"help": "Begin each window with the beginning-of-text token, not only the first."}
-    )
     precision: Precision | str = field(
         default=Precision.FLOAT32, metadata={"help": "'float32' or 'bfloat16'; compare values of one precision only."}
     )
-    batch_size: int = field(default=8, metadata={"help": "Windows a forward pass."})
     seed: int = field(default=0, metadata={"help": "Of the sample and of the bootstrap interval."})
     output_file: str | None = field(default=None, metadata={"help": "JSON file for the result with every document's."})
 
@@ -45,7 +39,9 @@ def main(argv: list[str]) -> None:
         argv: the words after `ewc-hf perplexity`.
     """
     description = "Measure perplexity with a sliding window."
-    (args,) = parse_arguments(PerplexityArguments, argv=argv, prog="ewc-hf perplexity", description=description)
+    args, windows = parse_arguments(
+        PerplexityArguments, WindowArguments, argv=argv, prog="ewc-hf perplexity", description=description
+    )
     dataset = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
     model = AutoModelForCausalLM.from_pretrained(**hub_arguments(args.model), dtype=Precision(args.precision).value)
     tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
@@ -53,12 +49,8 @@ def main(argv: list[str]) -> None:
         place(model),
         tokenizer,
         document_texts(dataset, args.column, tokenizer),
-        args.stride,
-        window=args.window,
-        max_document_tokens=args.max_document_tokens,
-        bos_in_each_window=args.bos_in_each_window,
-        batch_size=args.batch_size,
         seed=args.seed,
+        **asdict(windows),
     )
     if process_index() > 0:
         return

@@ -80,6 +80,7 @@ def diagnose(
     window: int | None = None,
     stride: int | None = None,
     max_document_tokens: int | None = None,
+    bos_in_each_window: bool = False,
     batch_size: int = 8,
     progress: bool = True,
 ) -> Diagnosis:
@@ -95,6 +96,7 @@ def diagnose(
         window: as `evaluate_perplexity`'s, like all below.
         stride: tokens that the window moves by.
         max_document_tokens: cut documents after so many tokens.
+        bos_in_each_window: repeat the beginning-of-text token in each window.
         batch_size: windows a forward pass.
         progress: show a progress bar.
 
@@ -116,6 +118,7 @@ def diagnose(
             stride,
             window=window,
             max_document_tokens=max_document_tokens,
+            bos_in_each_window=bos_in_each_window,
             batch_size=batch_size,
             progress=False,
         )
