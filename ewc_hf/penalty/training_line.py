@@ -19,8 +19,8 @@ class TrainingLine:
     """Moves what a training trains, in place, to a point between its start and its end.
 
     `w(t) = w_start + t * (w_end - w_start)`, computed in float32 at least and rounded once; at an end it is its bits.
-    Of a low-rank adapter, whose change `s B A` is 0 at the start since one of both is, only this one is moved: the
-    change is linear in it.
+    Of a low-rank adapter, whose change `s B A` is 0 at the start since one of both is, the other one rests at its end:
+    the change is linear in the one that moves.
 
     The start lies on disk, from where a resumed training has it too, and each process reads its own part. In memory,
     the host's, is the end only, from `end` on.
@@ -41,7 +41,6 @@ class TrainingLine:
                 f"{_AFTERWARDS}, or train with FSDP2"
             )
         self._matrices = _adapted(model)
-        self._from_zero: set[str] = set()
         self._resting: set[str] = set()
         self._folder = folder
         self._start: StoredTensors = {}
@@ -83,8 +82,6 @@ class TrainingLine:
                 weight.copy_(part_of(parameter).of(self._start[name]))
             elif t == 1 or name in self._resting:
                 weight.copy_(end)
-            elif name in self._from_zero:
-                weight.copy_(t * end)
             else:
                 start = part_of(parameter).of(self._start[name])
                 dtype = torch.promote_types(start.dtype, torch.float32)
@@ -117,7 +114,6 @@ class TrainingLine:
                     f"expected adapters that change nothing at the beginning, B or A being 0, got '{pair[0]}' of "
                     f"others; {_AFTERWARDS}"
                 )
-            self._from_zero.add(zero)
             self._resting.update(name for name in pair if name != zero)
 
 
