@@ -1,8 +1,8 @@
-"""Measure a model's perplexity on held-out text, by token, word and byte, with a bootstrap interval.
+"""Measure a model on held-out texts and benchmarks; beside the old one, what it gained and lost.
 
-accelerate launch recipes/evaluate.py --model out/tuned --text books_test.parquet --max_documents 33
+accelerate launch recipes/evaluate.py --model out/tuned --base gpt2 --text books=books_test.parquet
 
-The same as `ewc-hf perplexity`, for those who launch everything from `recipes/`.
+The same as `ewc-hf evaluate`, for those who launch everything from `recipes/`.
 """
 
 import sys
@@ -10,4 +10,4 @@ import sys
 from ewc_hf.cli import main
 
 if __name__ == "__main__":
-    main(["perplexity", *sys.argv[1:]])
+    main(["evaluate", *sys.argv[1:]])

