@@ -1,18 +1,38 @@
 """Fine-tune language models without forgetting: Elastic Weight Consolidation for Hugging Face."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .config import EWCConfig, EWCFields
-from .consolidation import Consolidation
-from .evaluation import PerplexityResult, evaluate_perplexity
-from .importance import SynapticIntelligence, estimate_importance, l2_to_start
-from .penalty import Coupling
-from .rehearsal import Rehearsal, answer_rehearsal, generate_rehearsal
-from .trainer import EWCMixin, EWCTrainer
-from .version import __version__
-
 if TYPE_CHECKING:
+    from .config import EWCConfig, EWCFields
+    from .consolidation import Consolidation
+    from .evaluation import PerplexityResult, evaluate_perplexity
+    from .importance import SynapticIntelligence, estimate_importance, l2_to_start
+    from .penalty import Coupling
+    from .rehearsal import Rehearsal, answer_rehearsal, generate_rehearsal
     from .study import interpolate
+    from .trainer import EWCMixin, EWCTrainer
+    from .version import __version__
+
+_ROOMS = {
+    "Consolidation": "consolidation",
+    "Coupling": "penalty",
+    "EWCConfig": "config",
+    "EWCFields": "config",
+    "EWCMixin": "trainer",
+    "EWCTrainer": "trainer",
+    "PerplexityResult": "evaluation",
+    "Rehearsal": "rehearsal",
+    "SynapticIntelligence": "importance",
+    "__version__": "version",
+    "answer_rehearsal": "rehearsal",
+    "estimate_importance": "importance",
+    "evaluate_perplexity": "evaluation",
+    "generate_rehearsal": "rehearsal",
+    "interpolate": "study",
+    "l2_to_start": "importance",
+}
+"""Where each public name is; a room is imported once a name of it is asked for, so that commands start at once."""
 
 __all__ = [
     "Consolidation",
@@ -35,9 +55,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Return what draws pictures once it is asked for: matplotlib is slow to import."""
-    if name == "interpolate":
-        from .study import interpolate
-
-        return interpolate
+    """Import what is asked for."""
+    if name in _ROOMS:
+        return getattr(import_module(f".{_ROOMS[name]}", __name__), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """Tell an interactive session all public names, and not only those that were imported already."""
+    return sorted({*globals(), *__all__})

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from ewc_hf import Rehearsal, estimate_importance
-from ewc_hf.cli import beside, parse_arguments
+from ewc_hf.cli import CodeArguments, beside, parse_arguments
 from ewc_hf.data import load_texts, pack, require_within_context
 from ewc_hf.engines import launched, place
 from ewc_hf.importance import LabelSource, MASOutput, Method
 from ewc_hf.rehearsal import require_tokenizer
-from ewc_hf.storage import hub_arguments
 
 
 @dataclass
@@ -51,15 +47,14 @@ class ImportanceArguments:
 
 def main() -> None:
     """Estimate and store."""
-    (args,) = parse_arguments(ImportanceArguments, description=__doc__)
+    args, code = parse_arguments(ImportanceArguments, CodeArguments, description=__doc__)
     output_dir = beside(args.model, args.output_dir)
     if (args.text is None) == (args.rehearsal is None):
         raise ValueError(f"expected text or rehearsal, got {args.text} and {args.rehearsal}; give one of them")
     state = launched()
 
     # 1. The model and packed blocks of the text that it has to remember.
-    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
-    model = place(AutoModelForCausalLM.from_pretrained(**hub_arguments(args.model), dtype=torch.float32))
+    tokenizer, model = code.tokenizer(args.model), place(code.model(args.model))
     if args.rehearsal is not None:
         rows = Rehearsal.from_pretrained(args.rehearsal)
         require_tokenizer(rows.metadata, tokenizer)

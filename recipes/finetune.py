@@ -1,4 +1,4 @@
-"""Fine-tune a language model on dialogs or text, plainly or held to what it knew, and report both perplexities.
+r"""Fine-tune a language model on dialogs or text, plainly or held to what it knew, and report both perplexities.
 
 accelerate launch recipes/finetune.py --model gpt2 --consolidation out/gpt2-ewc --task dialogs.parquet \
     --task_test dialogs_test.parquet --retention_test books_test.parquet \
@@ -13,13 +13,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, default_data_collator
+from transformers import default_data_collator
 
 from ewc_hf import EWCConfig, EWCTrainer
-from ewc_hf.cli import parse_arguments, publish, train_and_save
+from ewc_hf.cli import CodeArguments, parse_arguments, publish, train_and_save
 from ewc_hf.data import document_texts, load_texts, pack, require_within_context
-from ewc_hf.storage import hub_arguments
 
 
 @dataclass
@@ -47,13 +45,12 @@ class FinetuneArguments:
 
 def main() -> None:
     """Fine-tune, evaluate and save."""
-    args, training = parse_arguments(FinetuneArguments, EWCConfig, description=__doc__)
+    args, training, code = parse_arguments(FinetuneArguments, EWCConfig, CodeArguments, description=__doc__)
     if args.retention_test is not None and args.task_test is None:
         raise ValueError("expected task_test beside retention_test, got None; both are read in one evaluation")
 
     # 1. The model, and packed blocks to learn: with `max_steps` only as many, of documents drawn by the seed.
-    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
-    model = AutoModelForCausalLM.from_pretrained(**hub_arguments(args.model), dtype=torch.float32)
+    tokenizer, model = code.tokenizer(args.model), code.model(args.model)
     require_within_context(model, args.block_size)
     how = {"column": args.task_column, "learn_from": args.learn_from}
     blocks_a_step = training.train_batch_size * training.gradient_accumulation_steps * training.world_size

@@ -1,4 +1,4 @@
-"""Fine-tune a chat model with TRL's `SFTTrainer`, whole or by LoRA, held to what it knew.
+r"""Fine-tune a chat model with TRL's `SFTTrainer`, whole or by LoRA, held to what it knew.
 
 accelerate launch recipes/finetune_trl.py --model_name_or_path gpt2 --chat_template_path chatml.jinja \
     --task chats.jsonl --assistant_only_loss --consolidation out/gpt2-old --use_peft --max_steps 200 \

@@ -1,4 +1,4 @@
-"""Measure forgetting with and without the penalty: pretrained, plain, and every setting, over several seeds.
+r"""Measure forgetting with and without the penalty: pretrained, plain, and every setting, over several seeds.
 
 accelerate launch recipes/forgetting_study.py --config recipes/forgetting_study.yaml --model gpt2 \
     --retention books_train.parquet --retention_test books_test.parquet \

@@ -1,4 +1,4 @@
-"""Learn permuted MNIST task by task, protected in many ways: the fully connected network of Kutalev & Lapina 2021.
+r"""Learn permuted MNIST task by task, protected in many ways: the fully connected network of Kutalev & Lapina 2021.
 
 accelerate launch recipes/permuted_mnist.py --config recipes/permuted_mnist.yaml \
     --train mnist_train.npz --test mnist_test.npz

@@ -1,4 +1,4 @@
-"""Learn MNIST and Fashion-MNIST, and both turned by 90 degrees: the convolutions of Kutalev & Lapina 2021.
+r"""Learn MNIST and Fashion-MNIST, and both turned by 90 degrees: the convolutions of Kutalev & Lapina 2021.
 
 accelerate launch recipes/rotated_mnist.py --config recipes/rotated_mnist.yaml \
     --train mnist_train.npz --test mnist_test.npz \

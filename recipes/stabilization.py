@@ -1,4 +1,4 @@
-"""Show what stabilization is for: section 3 of Kutalev & Lapina 2021, in three pictures and two tables.
+r"""Show what stabilization is for: section 3 of Kutalev & Lapina 2021, in three pictures and two tables.
 
 accelerate launch recipes/stabilization.py --train mnist_train.npz --test mnist_test.npz --epochs 1 \
     --model gpt2 --text books_train.parquet

@@ -1,4 +1,4 @@
-"""Learn several tasks one after another, and tell what is left of each: plain, EWC, self-rehearsal, both.
+r"""Learn several tasks one after another, and tell what is left of each: plain, EWC, self-rehearsal, both.
 
 accelerate launch recipes/tasks_in_a_row.py --model gpt2 --retention books/train.parquet \
     --retention_test books/test.parquet --tasks support.jsonl jokes.jsonl --tasks_test support_test.jsonl \

@@ -1,7 +1,17 @@
 """How is it called from a shell?"""
 
-from .arguments import beside, parse_arguments
-from .commands import main
+from .arguments import beside, command_line, parse_arguments
+from .loading import CodeArguments, LoadingArguments
 from .training import publish, train_and_save
+from .windows import WindowArguments
 
-__all__ = ["beside", "main", "parse_arguments", "publish", "train_and_save"]
+__all__ = [
+    "CodeArguments",
+    "LoadingArguments",
+    "WindowArguments",
+    "beside",
+    "command_line",
+    "parse_arguments",
+    "publish",
+    "train_and_save",
+]

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+import argparse
+import inspect
+import shlex
+import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
 
 
-def parse_arguments(
-    *dataclass_types: type, argv: list[str] | None = None, prog: str | None = None, description: str | None = None
-) -> tuple[Any, ...]:
+def parse_arguments(*dataclass_types: type, argv: list[str] | None = None, description: str | None = None) -> Any:
     """Return one instance of each dataclass; `--config FILE.yaml` gives defaults, the command line wins.
+
+    The help lists the options of each class together, and those that are inherited from a library last.
 
     Args:
         dataclass_types: as `HfArgumentParser` takes them.
         argv: the words of the command line; by default the process's own.
-        prog: the command's name in the help.
         description: what the help says first.
 
     Raises:
         ValueError: the YAML file cannot be read, is no mapping or has a key that is no argument.
+        SystemExit: a word that is no argument or cannot be converted, or one that is missing; the code is 2.
     """
-    parser = HfArgumentParser(dataclass_types, prog=prog, description=description, allow_abbrev=False)
-    parser.add_argument("--config", help="YAML file with defaults for any of these arguments.")
-    chosen, _ = _only_config().parse_known_args(argv)
+    parser = _Parser(dataclass_types, description=description, formatter_class=_Help, usage="%(prog)s [options]")
+    parser.add_argument("--config", metavar="FILE.yaml", help="YAML file with defaults for any of these arguments.")
+    _group(parser, dataclass_types)
+    words = sys.argv[1:] if argv is None else argv
+    options = [word.partition("=")[0] for word in words if word.startswith("--")]
+    if unknown := [option for option in options if option not in parser._option_string_actions]:
+        parser.error(f"unknown options {unknown}{_nearest(unknown, parser._option_string_actions)}")
+    chosen, _ = _only_config().parse_known_args(words)
     if chosen.config is not None:
         _set_defaults(parser, Path(chosen.config))
-    *instances, _ = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    *instances, _, unread = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
+    if unread:
+        parser.error(f"expected an option before each value, got {unread} without one")
     return tuple(instances)
 
 
@@ -47,6 +60,71 @@ def beside(model: str, output_dir: str | None) -> Path:
     return Path(model if output_dir is None else output_dir)
 
 
+def command_line() -> str:
+    """Return what was typed, for a record of how something was made."""
+    return f"{sys.argv[0]} {shlex.join(sys.argv[1:])}"
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Each option in one spelling, with its default where it has one."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        name = action.option_strings[0] if action.option_strings else ""
+        return name if action.nargs == 0 else f"{name} {action.metavar or _kind(action)}"
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, argparse.SUPPRESS):
+            return action.help
+        default = getattr(action.default, "value", "%(default)s")
+        return f"{action.help} (default: {default})"
+
+
+def _kind(action: argparse.Action) -> str:
+    if action.choices is not None:
+        return "{" + ",".join(map(str, action.choices)) + "}"
+    kind = getattr(action.type, "__name__", "str").replace("string_to_bool", "true|false")
+    return {"str": "TEXT", "int": "N", "float": "X"}.get(kind, kind.upper())
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Tell it in one line; the usage of a hundred options would hide it."""
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _group(parser: HfArgumentParser, dataclass_types: Iterable[type]) -> None:
+    """Let the help show the options of each class under what the class is about, a library's classes last."""
+    owner_of: dict[str, type] = {}
+    for cls in dataclass_types:
+        for base in reversed(inspect.getmro(cls)):
+            owner_of |= dict.fromkeys(inspect.get_annotations(base), base)
+    owners = sorted(dict.fromkeys(owner_of.values()), key=lambda owner: not _is_own(owner))
+    groups = {owner: parser.add_argument_group(_title(owner)) for owner in owners}
+    ungrouped = parser._optionals._group_actions
+    for action in [action for action in ungrouped if action.dest in owner_of]:
+        ungrouped.remove(action)
+        groups[owner_of[action.dest]]._group_actions.append(action)
+
+
+def _is_own(owner: type) -> bool:
+    return owner.__module__.split(".")[0] not in ("transformers", "trl")
+
+
+def _title(owner: type) -> str:
+    doc = inspect.getdoc(owner) or ""
+    return (
+        doc.partition("\n")[0].rstrip(".")
+        if _is_own(owner)
+        else f"{owner.__module__.split('.')[0]}'s {owner.__name__}"
+    )
+
+
+def _nearest(names: Iterable[str], known: Iterable[str]) -> str:
+    near = [match for name in names for match in get_close_matches(name, list(known), n=1)]
+    return f"; nearest are {near}" if near else ""
+
+
 def _only_config() -> HfArgumentParser:
     parser = HfArgumentParser([], add_help=False, allow_abbrev=False)
     parser.add_argument("--config")
@@ -62,7 +140,8 @@ def _set_defaults(parser: HfArgumentParser, path: Path) -> None:
         raise ValueError(f"expected 'argument: value' lines in '{path}', got {type(defaults).__name__}")
     actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
     if unknown := sorted(defaults.keys() - actions.keys()):
-        raise ValueError(f"expected names of arguments in '{path}', got {unknown}; see --help for the names")
+        near = _nearest(unknown, actions)
+        raise ValueError(f"expected names of arguments in '{path}', got {unknown}{near}; see --help for the names")
     for name, value in defaults.items():
         action = actions[name]
         action.required = False

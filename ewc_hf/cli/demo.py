@@ -17,14 +17,10 @@ class DemoArguments:
     output_dir: str = field(default="out/demo", metadata={"help": "Folder of the model and the report."})
 
 
-def main(argv: list[str]) -> None:
-    """Run the demo, print the report's tables and the picture's path.
-
-    Args:
-        argv: the words after `ewc-hf demo`.
-    """
+def main() -> None:
+    """Run the demo, print the report's tables and the picture's path."""
     description = "Run the main job on generated text."
-    (args,) = parse_arguments(DemoArguments, argv=argv, prog="ewc-hf demo", description=description)
+    (args,) = parse_arguments(DemoArguments, description=description)
     records = run_demo(args.output_dir)
     print(markdown_report(records, NAMES))
     print(f"picture: {Path(args.output_dir) / 'study' / 'report.png'}")

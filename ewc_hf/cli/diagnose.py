@@ -32,16 +32,10 @@ class DiagnoseArguments:
     seed: int = field(default=0, metadata={"help": "Of the sample."})
 
 
-def main(argv: list[str]) -> None:
-    """Measure, write, and print the page.
-
-    Args:
-        argv: the words after `ewc-hf diagnose`.
-    """
+def main() -> None:
+    """Measure, write, and print the page."""
     description = "Tell in which weights of a tuned model its forgetting sits: by kind of layer, and by depth."
-    args, windows = parse_arguments(
-        DiagnoseArguments, WindowArguments, argv=argv, prog="ewc-hf diagnose", description=description
-    )
+    args, windows = parse_arguments(DiagnoseArguments, WindowArguments, description=description)
     texts = load_texts(args.retention, split=args.retention_split, max_documents=args.max_documents, seed=args.seed)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(args.base, args.tuned))
     diagnosis = diagnose(

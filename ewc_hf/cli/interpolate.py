@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, dataclass, field
 
 from transformers import AutoTokenizer
@@ -10,7 +9,7 @@ from transformers import AutoTokenizer
 from ..data import document_texts, load_texts
 from ..storage import markdown_table
 from ..study import TextNames, interpolate, tokenizer_folder
-from .arguments import parse_arguments
+from .arguments import command_line, parse_arguments
 from .windows import WindowArguments
 
 
@@ -44,19 +43,12 @@ class InterpolateArguments:
     seed: int = field(default=0, metadata={"help": "Of the samples and of the bootstrap intervals."})
 
 
-def main(argv: list[str]) -> None:
-    """Measure, write, and print the curve and what was chosen.
-
-    Args:
-        argv: the words after `ewc-hf interpolate`.
-    """
+def main() -> None:
+    """Measure, write, and print the curve and what was chosen."""
     description = (
         "Measure models on the straight line between old and tuned weights, and write the one that is chosen."
     )
-    prog = "ewc-hf interpolate"
-    args, windows = parse_arguments(
-        InterpolateArguments, WindowArguments, argv=argv, prog=prog, description=description
-    )
+    args, windows = parse_arguments(InterpolateArguments, WindowArguments, description=description)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(args.base, args.tuned))
     retention, task = (
         document_texts(
@@ -78,7 +70,7 @@ def main(argv: list[str]) -> None:
         points=args.points,
         seed=args.seed,
         names=TextNames(task=args.task_name, retention=args.retention_name),
-        command=shlex.join(["ewc-hf", "interpolate", *argv]),
+        command=command_line(),
         **asdict(windows),
     )
     rows = [["t", f"perplexity on {args.task_name}", f"perplexity on {args.retention_name}", "forgetting (nats)"]]

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from ..data import document_texts, load_texts
 from ..engines import place, process_index
 from ..evaluation import evaluate_perplexity
-from ..storage import hub_arguments, replaced, write_json
+from ..storage import replaced, write_json
 from .arguments import parse_arguments
-from .precision import Precision
+from .loading import LoadingArguments
 from .windows import WindowArguments
 
 
@@ -25,28 +23,20 @@ class PerplexityArguments:
     column: str | None = field(default=None, metadata={"help": "Column of the text or chats; default by its name."})
     split: str = field(default="test", metadata={"help": "Split of a folder or Hub dataset."})
     max_documents: int | None = field(default=None, metadata={"help": "Measure a random sample of the documents."})
-    precision: Precision | str = field(
-        default=Precision.FLOAT32, metadata={"help": "'float32' or 'bfloat16'; compare values of one precision only."}
-    )
     seed: int = field(default=0, metadata={"help": "Of the sample and of the bootstrap interval."})
     output_file: str | None = field(default=None, metadata={"help": "JSON file for the result with every document's."})
 
 
-def main(argv: list[str]) -> None:
-    """Measure and print.
-
-    Args:
-        argv: the words after `ewc-hf perplexity`.
-    """
+def main() -> None:
+    """Measure and print."""
     description = "Measure perplexity with a sliding window."
-    args, windows = parse_arguments(
-        PerplexityArguments, WindowArguments, argv=argv, prog="ewc-hf perplexity", description=description
+    args, windows, loading = parse_arguments(
+        PerplexityArguments, WindowArguments, LoadingArguments, description=description
     )
     dataset = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
-    model = AutoModelForCausalLM.from_pretrained(**hub_arguments(args.model), dtype=Precision(args.precision).value)
-    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
+    tokenizer = loading.tokenizer(args.model)
     result = evaluate_perplexity(
-        place(model),
+        place(loading.model(args.model)),
         tokenizer,
         document_texts(dataset, args.column, tokenizer),
         seed=args.seed,

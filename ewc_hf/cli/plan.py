@@ -39,14 +39,10 @@ class PlanArguments:
     offload: bool = field(default=False, metadata={"help": "As EWCConfig's ewc_offload."})
 
 
-def main(argv: list[str]) -> None:
-    """Print a Markdown table with a row for each engine.
-
-    Args:
-        argv: the words after `ewc-hf plan`.
-    """
+def main() -> None:
+    """Print a Markdown table with a row for each engine."""
     description = "Tell the memory and traffic of fine-tuning a model with EWC."
-    (args,) = parse_arguments(PlanArguments, argv=argv, prog="ewc-hf plan", description=description)
+    (args,) = parse_arguments(PlanArguments, description=description)
     names = args.engine or (["one_gpu"] if args.gpus == 1 else Engine.__members__.values())
     sizes = model_sizes(read_config(args.model))
     precision, state_dtype = TrainingPrecision(args.precision), StateDtype(args.ewc_state_dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 
 from transformers import AutoTokenizer
@@ -11,7 +10,7 @@ from ..data import document_texts, load_texts, pack
 from ..importance import PruningScope, require_sparsity
 from ..storage import hub_arguments
 from ..study import prune_checkpoint
-from .arguments import parse_arguments
+from .arguments import command_line, parse_arguments
 
 
 @dataclass
@@ -41,14 +40,10 @@ class PruneArguments:
     seed: int = field(default=0, metadata={"help": "Of the samples."})
 
 
-def main(argv: list[str]) -> None:
-    """Prune, write, and print what it costs.
-
-    Args:
-        argv: the words after `ewc-hf prune`.
-    """
+def main() -> None:
+    """Prune, write, and print what it costs."""
     description = "Set the least important weights of a language model to zero."
-    (args,) = parse_arguments(PruneArguments, argv=argv, prog="ewc-hf prune", description=description)
+    (args,) = parse_arguments(PruneArguments, description=description)
     require_sparsity(args.sparsity)
     tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
     examples, held_out = None, []
@@ -68,7 +63,7 @@ def main(argv: list[str]) -> None:
         args.scope,
         args.num_examples,
         args.seed,
-        command=shlex.join(["ewc-hf", "prune", *argv]),
+        command=command_line(),
     )
     print(f"pruned       {result.sparsity:.1%} of the weights of linear layers")
     if result.before is not None and result.after is not None:

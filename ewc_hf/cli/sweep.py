@@ -34,18 +34,14 @@ class SweepArguments:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Each lambda runs once with each."})
 
 
-def main(argv: list[str]) -> None:
-    """Run the grid, write and print the best lambda and its plateau.
-
-    Args:
-        argv: the words after `ewc-hf sweep`.
-    """
+def main() -> None:
+    """Run the grid, write and print the best lambda and its plateau."""
     description = (
         "Fine-tune over a grid of lambdas and seeds, and tell which lambda is best by the mean of the NLLs on the "
         "task and on the retention text. Finished runs are kept: the same command goes on where it was interrupted."
     )
     args, texts, training, measurement = parse_arguments(
-        SweepArguments, StudyTexts, EWCConfig, Measurement, argv=argv, prog="ewc-hf sweep", description=description
+        SweepArguments, StudyTexts, EWCConfig, Measurement, description=description
     )
     if training.ewc_lambda is not None:
         raise ValueError(

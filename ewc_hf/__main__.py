@@ -1,0 +1,93 @@
+"""The command `ewc-hf`, the same as `python -m ewc_hf`: each word runs one script, and only that one is imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import version
+
+_COMMANDS = {
+    "demo": ("cli.demo", "run the main job on generated text"),
+    "estimate": ("recipes.estimate_importance", "estimate how important each weight is for what a model knows"),
+    "rehearse": ("recipes.generate_rehearsal", "let a model write rows of text, and store its answers"),
+    "finetune": ("recipes.finetune", "fine-tune a model, held to what it knew"),
+    "finetune-trl": ("recipes.finetune_trl", "the same of a chat model, with TRL"),
+    "tasks": ("recipes.tasks_in_a_row", "learn several tasks one after another, protected in several ways"),
+    "evaluate": ("recipes.evaluate", "tell what a tuned model gained and lost, on texts and benchmarks"),
+    "perplexity": ("cli.perplexity", "measure one model's perplexity on one text"),
+    "diagnose": ("cli.diagnose", "tell in which weights a model's forgetting sits"),
+    "inspect": ("cli.inspect", "draw which weights are important, and which words a model forgot"),
+    "interpolate": ("cli.interpolate", "go back from a tuned model towards the old one, as far as a budget asks for"),
+    "sweep": ("cli.sweep", "find the best lambda"),
+    "study": ("recipes.forgetting_study", "compare protections over several seeds"),
+    "prune": ("cli.prune", "set the least important weights of a model to zero"),
+    "plan": ("cli.plan", "tell what memory and traffic a training run will need"),
+    "push": ("cli.push", "upload an importance or rehearsal rows to the Hub"),
+}
+"""By name: the module, whose `main` reads `sys.argv` as every script does, and what it does."""
+_USAGE = """usage: ewc-hf COMMAND ...
+
+Fine-tune a language model without it forgetting what it knew.
+
+{commands}
+
+Each command tells its options with --help. A mistake is told in one line; --debug shows where it was found. On several
+GPUs: accelerate launch -m ewc_hf COMMAND ..."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command that the first word names.
+
+    A user's mistake is one line and the exit code 2, an interrupt one line and the exit code 130.
+
+    Args:
+        argv: the words after `ewc-hf`; None takes them from the process's command line.
+    """
+    name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        lines = (f"  {command:<14}{does}" for command, (_, does) in _COMMANDS.items())
+        print(_USAGE.format(commands="\n".join(lines)))
+    elif name == "--version":
+        print(f"ewc_hf {version('ewc_hf')}")
+    elif name in _COMMANDS:
+        with _called(f"ewc-hf {name}", [word for word in words if word != "--debug"]):
+            _run(name, is_debugged="--debug" in words)
+    else:
+        near = get_close_matches(name, _COMMANDS, n=1)
+        _stop("ewc-hf", f"expected a command, got '{name}'; {f'meant {near[0]}?' if near else 'see ewc-hf --help'}")
+
+
+@contextmanager
+def _called(name: str, words: list[str]) -> Iterator[None]:
+    """Let `sys.argv` be that of a script of this name."""
+    own, sys.argv = sys.argv, [name, *words]
+    try:
+        yield
+    finally:
+        sys.argv = own
+
+
+def _run(name: str, is_debugged: bool) -> None:
+    module, _ = _COMMANDS[name]
+    try:
+        import_module(f"{__package__}.{module}").main()
+    except (ValueError, OSError, ImportError) as error:
+        if is_debugged:
+            raise
+        _stop(f"ewc-hf {name}", str(error))
+    except KeyboardInterrupt:
+        if is_debugged:
+            raise
+        _stop(f"ewc-hf {name}", "interrupted; what is finished is kept, see --help for how to go on", 130)
+
+
+def _stop(command: str, message: str, code: int = 2) -> None:
+    print(f"{command}: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

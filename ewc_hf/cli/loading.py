@@ -1,0 +1,51 @@
+"""How a command loads a model and its tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ..storage import hub_arguments
+
+
+class Dtype(str, Enum):
+    """In which numbers a model is loaded and computes."""
+
+    FLOAT32 = "float32"
+    """As the recipes load it, whatever the checkpoint holds."""
+    BFLOAT16 = "bfloat16"
+    """Half the memory; to be compared with others of this dtype only."""
+
+
+@dataclass
+class CodeArguments:
+    """Whose code is run."""
+
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run the code that a model brings along, where transformers has none for it."}
+    )
+
+    def model(self, name: str, dtype: Dtype | str = Dtype.FLOAT32) -> Any:
+        """Load a causal language model, or an adapter with its base: a folder or a Hub id, with @revision/folder."""
+        how = {"dtype": Dtype(dtype).value, "trust_remote_code": self.trust_remote_code}
+        return AutoModelForCausalLM.from_pretrained(**hub_arguments(name), **how)
+
+    def tokenizer(self, name: str) -> Any:
+        """Load its tokenizer."""
+        return AutoTokenizer.from_pretrained(**hub_arguments(name), trust_remote_code=self.trust_remote_code)
+
+
+@dataclass
+class LoadingArguments(CodeArguments):
+    """In which numbers it computes, and whose code is run."""
+
+    dtype: Dtype | str = field(
+        default=Dtype.FLOAT32, metadata={"help": "'float32' or 'bfloat16'; compare values of one dtype only."}
+    )
+
+    def model(self, name: str, dtype: Dtype | str | None = None) -> Any:
+        """Load a model as `CodeArguments` does, in this dtype."""
+        return super().model(name, dtype or self.dtype)

@@ -1,0 +1,1 @@
+"""Short numbered scripts, for `accelerate launch recipes/NAME.py` and for the commands of `ewc-hf`."""
