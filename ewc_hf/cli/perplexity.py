@@ -44,17 +44,7 @@ def main() -> None:
     )
     if process_index() > 0:
         return
-    interval = "" if result.nll_interval is None else " (95% interval {:.4f} to {:.4f})".format(*result.nll_interval)
-    print(f"documents         {len(result.documents)}")
-    print(f"tokens            {result.num_tokens}")
-    print(f"nll               {result.nll:.4f}{interval} nats per token")
-    print(f"perplexity        {result.perplexity:.2f} per token")
-    print(f"word perplexity   {result.word_perplexity:.2f}")
-    print(f"byte perplexity   {result.byte_perplexity:.4f}")
-    print(f"bits per byte     {result.bits_per_byte:.4f}")
-    print(f"precision         {result.precision}")
-    if result.bos_in_each_window:
-        print("windows           each begins with the beginning-of-text token")
+    print(result.summary())
     if args.output_file is not None:
         with replaced(Path(args.output_file)) as temporary:
             write_json(temporary, asdict(result))

@@ -2,10 +2,16 @@
 
 from .consolidation import NATS_PER_TOKEN, Consolidation
 from .stored import CONFIG_NAME, StoredConsolidation
+from .summary import importance_of
+from .weight_parts import depths_of, grouped, kind_of
 
 __all__ = [
     "CONFIG_NAME",
     "NATS_PER_TOKEN",
     "Consolidation",
     "StoredConsolidation",
+    "depths_of",
+    "grouped",
+    "importance_of",
+    "kind_of",
 ]

@@ -14,13 +14,14 @@ from ..storage import Tensors, fingerprint, upload
 from ..version import versions
 from .saving import save
 from .stored import FORMAT_VERSION, StoredConsolidation, require_same_shapes, require_valid
+from .summary import Summarized
 
 NATS_PER_TOKEN = "nats per token"
 """The unit of Fisher importance, in which `1/2 sum Omega (w - w*)^2` predicts forgetting."""
 
 
 @dataclass(eq=False, repr=False)
-class Consolidation:
+class Consolidation(Summarized):
     """What a model has to remember: how important each weight is, and the value to stay near.
 
     Attributes:
@@ -148,13 +149,12 @@ class Consolidation:
             local = local_part(omega)
             older = part_of(omega).of(self.importance[name]).to(local)
             importance[name] = sharded_like(omega, decay * older + local)
-        tasks = [{**task, "weight": decay * task["weight"]} for task in self.metadata["tasks"]]
         metadata = {
             **new.metadata,
             "num_examples": self.metadata["num_examples"] + new.metadata["num_examples"],
             "num_tokens": self.metadata["num_tokens"] + new.metadata["num_tokens"],
             "importance_fingerprint": fingerprint(importance),
-            "tasks": tasks + new.metadata["tasks"],
+            "tasks": [{**t, "weight": decay * t["weight"]} for t in self.metadata["tasks"]] + new.metadata["tasks"],
         }
         return Consolidation(importance, new.anchor, metadata, new.anchor_is_borrowed)
 

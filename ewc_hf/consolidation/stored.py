@@ -26,6 +26,7 @@ from ..storage import (
     verify_shards,
 )
 from .anchor import CHECKPOINT_FILES, checkpoint_folder, is_beside
+from .summary import Summarized
 
 CONFIG_NAME = "ewc_config.json"
 IMPORTANCE, ANCHOR = "ewc_importance", "ewc_anchor"
@@ -33,8 +34,8 @@ FORMAT_VERSION = 2
 _REQUIRED = {"method", "unit", "num_examples", "num_tokens", "importance_fingerprint", "tasks"}
 
 
-@dataclass(frozen=True)
-class StoredConsolidation:
+@dataclass(frozen=True, repr=False)
+class StoredConsolidation(Summarized):
     """What a model has to remember, as `Consolidation`, left on disk until its rows are asked for.
 
     Attributes:

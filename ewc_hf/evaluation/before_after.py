@@ -12,7 +12,7 @@ import numpy as np
 from ..storage import json_bytes, markdown_table, write_files
 from ..version import versions
 from .benchmarks import BenchmarkScore, standard_error
-from .interval import interval_over_documents
+from .interval import interval_over_documents, shown_interval
 from .perplexity import PerplexityResult
 
 
@@ -104,7 +104,7 @@ _NOTE = (
 def _texts(scores: Scores) -> list[list[str]]:
     rows = [["text", "documents", "tokens", "nats per token", "perplexity", "bits per byte"]]
     for name, result in scores.texts.items():
-        nats = f"{result.nll:.4f}{_within(result.nll_interval)}"
+        nats = f"{result.nll:.4f}{shown_interval(result.nll_interval)}"
         counts = [f"{len(result.documents):,}", f"{result.num_tokens:,}"]
         rows.append([name, *counts, nats, f"{result.perplexity:.2f}", f"{result.bits_per_byte:.4f}"])
     return rows
@@ -120,7 +120,7 @@ def _changed_texts(before: Scores, after: Scores) -> list[list[str]]:
                 name,
                 f"{old.perplexity:.2f}",
                 f"{new.perplexity:.2f}",
-                f"{change.nats:+.4f}{_within(change.interval, '+')}",
+                f"{change.nats:+.4f}{shown_interval(change.interval, '+')}",
             ]
         )
     return rows
@@ -146,10 +146,6 @@ def _changed_benchmarks(before: Scores, after: Scores) -> list[list[str]]:
 
 def _metric(score: BenchmarkScore) -> str:
     return score.metric if score.higher_is_better else f"{score.metric} (lower is better)"
-
-
-def _within(interval: tuple[float, float] | None, sign: str = "") -> str:
-    return "" if interval is None else f" ({interval[0]:{sign}.4f} to {interval[1]:{sign}.4f})"
 
 
 def _record(scores: Scores) -> dict[str, Any]:

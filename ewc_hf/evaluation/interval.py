@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import bootstrap
 
 
 def interval_over_documents(sums: np.ndarray, num_tokens: np.ndarray, seed: int = 0) -> tuple[float, float] | None:
@@ -17,6 +16,8 @@ def interval_over_documents(sums: np.ndarray, num_tokens: np.ndarray, seed: int 
     Returns:
         Lower and upper end in nats per token; None for fewer than two documents.
     """
+    from scipy.stats import bootstrap
+
     scored = num_tokens > 0
     if scored.sum() < 2:
         return None
@@ -30,3 +31,8 @@ def interval_over_documents(sums: np.ndarray, num_tokens: np.ndarray, seed: int 
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def shown_interval(interval: tuple[float, float] | None, sign: str = "") -> str:
+    """Return an interval as it stands after its mean, nothing where there is none; the sign "+" shows both signs."""
+    return "" if interval is None else f" ({interval[0]:{sign}.4f} to {interval[1]:{sign}.4f})"

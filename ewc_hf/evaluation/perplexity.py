@@ -23,9 +23,10 @@ from ..engines import (
     unwrap,
     without_cache,
 )
+from ..storage import Tabular
 from .causal import context_of, require_causal
 from .documents import first_token, read_document
-from .interval import interval_over_documents
+from .interval import interval_over_documents, shown_interval
 from .windows import windows
 
 
@@ -39,8 +40,8 @@ class DocumentScore:
     num_bytes: int
 
 
-@dataclass(frozen=True)
-class PerplexityResult:
+@dataclass(frozen=True, repr=False)
+class PerplexityResult(Tabular):
     """Perplexity over documents; every mean is weighted by tokens, words or bytes, not by documents.
 
     Attributes:
@@ -66,6 +67,27 @@ class PerplexityResult:
     documents: list[DocumentScore]
     precision: str
     bos_in_each_window: bool
+
+    def __repr__(self) -> str:
+        """Tell perplexity and NLL, without the documents."""
+        nats = f"nll={self.nll:.4f}{shown_interval(self.nll_interval)} nats per token"
+        counts = f"{len(self.documents):,} documents, {self.num_tokens:,} tokens"
+        return f"PerplexityResult(perplexity={self.perplexity:.2f}, {nats}, {counts})"
+
+    def _rows(self) -> list[list[str]]:
+        windows = [["windows", "each begins with the beginning-of-text token"]] if self.bos_in_each_window else []
+        return [
+            ["measured", "value"],
+            ["documents", f"{len(self.documents):,}"],
+            ["tokens", f"{self.num_tokens:,}"],
+            ["NLL (nats per token)", f"{self.nll:.4f}{shown_interval(self.nll_interval)}"],
+            ["perplexity per token", f"{self.perplexity:.2f}"],
+            ["perplexity per word", f"{self.word_perplexity:.2f}"],
+            ["perplexity per byte", f"{self.byte_perplexity:.4f}"],
+            ["bits per byte", f"{self.bits_per_byte:.4f}"],
+            ["precision", self.precision],
+            *windows,
+        ]
 
 
 def evaluate_perplexity(

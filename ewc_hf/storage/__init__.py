@@ -4,7 +4,7 @@ from .drawing import GREY, PALETTE, calm, colour, png
 from .files import json_bytes, read_json, replaced, write_files, write_json
 from .fingerprint import digest, fingerprint, fingerprint_of
 from .hub import commit_of, hub_arguments, hub_source, local_folder, upload
-from .markdown import markdown_table
+from .markdown import Tabular, markdown_table
 from .shards import (
     StoredTensors,
     Tensors,
@@ -21,6 +21,7 @@ __all__ = [
     "GREY",
     "PALETTE",
     "StoredTensors",
+    "Tabular",
     "Tensors",
     "calm",
     "colour",

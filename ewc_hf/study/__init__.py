@@ -3,6 +3,8 @@
 from .degradation import Degradation, write_degradation
 from .diagnosis import DiagnosedPart, Diagnosis, diagnose
 from .diagnosis_report import write_diagnosis
+from .importance_picture import importance_picture
+from .inspection import coloured_page, risen_table
 from .interpolation import interpolate
 from .interpolation_result import Interpolation
 from .line import WeightLine
@@ -44,7 +46,9 @@ __all__ = [
     "WeightLine",
     "average_forgetting",
     "backward_transfer",
+    "coloured_page",
     "diagnose",
+    "importance_picture",
     "interpolate",
     "keep_protocol",
     "lambda_space",
@@ -56,6 +60,7 @@ __all__ = [
     "read_report",
     "read_study_data",
     "require_one_gpu",
+    "risen_table",
     "run_sequence",
     "run_study",
     "study_title",

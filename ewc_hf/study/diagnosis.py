@@ -20,13 +20,12 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
-from ..consolidation import NATS_PER_TOKEN, StoredConsolidation
+from ..consolidation import NATS_PER_TOKEN, StoredConsolidation, depths_of, grouped, kind_of
 from ..engines import Rows, launched, require_one_process, row_blocks
 from ..evaluation import evaluate_perplexity
 from .checkpoints import load_model
 from .line import line_tensors
 from .line_ends import LineEnds, open_ends
-from .weight_parts import depths_of, grouped, kind_of
 
 
 @dataclass(frozen=True)

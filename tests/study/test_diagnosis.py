@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from ewc_hf import Consolidation, evaluate_perplexity
 from ewc_hf.cli import main
+from ewc_hf.consolidation import depths_of, grouped, kind_of
 from ewc_hf.study import diagnose, write_diagnosis
-from ewc_hf.study.weight_parts import depths_of, grouped, kind_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's
 KINDS = [
