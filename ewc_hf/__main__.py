@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
+from typing import NoReturn
 
 _COMMANDS = {
     "demo": ("cli.demo", "run the main job on generated text"),
@@ -84,9 +85,18 @@ def _run(name: str, is_debugged: bool) -> None:
         _stop(f"ewc-hf {name}", "interrupted; what is finished is kept, see --help for how to go on", 130)
 
 
-def _stop(command: str, message: str, code: int = 2) -> None:
-    print(f"{command}: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)
+class _Stopped(SystemExit):
+    """The end of a command that told why, in a line; the line is there for whoever catches it."""
+
+    def __init__(self, line: str, code: int) -> None:
+        super().__init__(line)
+        self.code = code
+
+
+def _stop(command: str, message: str, code: int = 2) -> NoReturn:
+    line = f"{command}: {' '.join(message.split())}"
+    print(line, file=sys.stderr)
+    raise _Stopped(line, code)
 
 
 if __name__ == "__main__":

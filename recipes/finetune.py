@@ -10,13 +10,12 @@ consolidation, and no rehearsal is plain fine-tuning. A YAML file gives defaults
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from transformers import default_data_collator
 
 from ewc_hf import EWCConfig, EWCTrainer
-from ewc_hf.cli import CodeArguments, parse_arguments, publish, train_and_save
+from ewc_hf.cli import CodeArguments, evaluate_and_tell, parse_arguments, publish, train_and_save
 from ewc_hf.data import document_texts, load_texts, pack, require_within_context
 
 
@@ -83,10 +82,7 @@ def main() -> None:
     )
     train_and_save(trainer, args.resume)
     if held_out is not None:
-        metrics = trainer.evaluate()
-        metrics["eval_perplexity"] = math.exp(metrics["eval_loss"])
-        trainer.log_metrics("eval", metrics)
-        trainer.save_metrics("eval", metrics)
+        evaluate_and_tell(trainer)
     publish(trainer)
 
 

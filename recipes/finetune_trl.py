@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from transformers import AutoTokenizer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from ewc_hf.cli import parse_arguments, publish, train_and_save
+from ewc_hf.cli import evaluate_and_tell, parse_arguments, publish, train_and_save
 from ewc_hf.data import document_texts, load_texts
 from ewc_hf.sft import EWCSFTConfig, EWCSFTTrainer
 
@@ -80,9 +80,7 @@ def main() -> None:
 
     # 3. How well both are known.
     if held_out is not None:
-        metrics = trainer.evaluate()
-        trainer.log_metrics("eval", metrics)
-        trainer.save_metrics("eval", metrics)
+        evaluate_and_tell(trainer)
     publish(trainer)
 
 

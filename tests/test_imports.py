@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "../shared/design/ARCHITECTURE.md"
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 ROWS = (
-    "cli/",
+    "__main__.py cli/",
     "demo/ continual/",
     "study/ sft.py",
     "trainer.py card.py progress.py resuming.py plan/",
@@ -26,7 +26,7 @@ ROWS = (
     "engines/ version.py",
 )
 """From the top down. A folder is a room; the files of a row that lie in no folder are one room, too."""
-NEW = {"version.py", "continual/", "card.py", "progress.py"}
+NEW = {"__main__.py", "version.py", "continual/", "card.py", "progress.py"}
 """What the page does not know."""
 ROW_OF = {name.removesuffix(".py").rstrip("/"): row for row, names in enumerate(ROWS) for name in names.split()}
 
@@ -132,7 +132,7 @@ def test_the_rows_are_the_architectures():
 
 
 def test_the_house_stays_small():
-    assert len([module for module in MODULES if len(module.parts) == 1]) <= 8
+    assert len([module for module in MODULES if len(module.parts) == 1]) <= 9
     assert len({module.parts[0] for module in MODULES if len(module.parts) > 1}) <= 14
 
 
@@ -143,7 +143,7 @@ def test_no_file_is_longer_than_250_lines(folder):
 
 
 def test_importing_the_package_leaves_heavy_libraries_alone():
-    heavy = "{'matplotlib', 'trl', 'deepspeed'}"
+    heavy = "{'matplotlib', 'trl', 'deepspeed', 'lm_eval', 'scipy.stats', 'datasets'}"
     code = f"import sys, ewc_hf; print(sorted({heavy} & sys.modules.keys()))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

@@ -2,7 +2,7 @@
 
 from .arguments import beside, command_line, parse_arguments
 from .loading import CodeArguments, LoadingArguments
-from .training import publish, train_and_save
+from .training import evaluate_and_tell, publish, train_and_save
 from .windows import WindowArguments
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "WindowArguments",
     "beside",
     "command_line",
+    "evaluate_and_tell",
     "parse_arguments",
     "publish",
     "train_and_save",

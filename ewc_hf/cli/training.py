@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+from ..evaluation import nll_change, rise_in_words, shown_change
+from ..storage import markdown_table
 from ..trainer import EWCMixin
 
 
@@ -18,6 +22,37 @@ def train_and_save(trainer: EWCMixin, resume: bool) -> None:
     trainer.save_model()
     if trainer.args.ewc_synaptic:
         trainer.synaptic_consolidation().save_pretrained(trainer.args.output_dir)
+
+
+def evaluate_and_tell(trainer: EWCMixin) -> None:
+    """Evaluate, store the metrics, and print what was gained and lost since the evaluation before the training."""
+    metrics = trainer.evaluate()
+    if metrics["eval_loss"] < 700:  # of text; not the loss of a model that diverged
+        metrics["eval_perplexity"] = math.exp(metrics["eval_loss"])
+    trainer.save_metrics("eval", metrics)
+    if trainer.is_world_process_zero():
+        print(f"\n{_told(trainer, metrics)}\n")
+
+
+def _told(trainer: EWCMixin, metrics: dict[str, float]) -> str:
+    """Return a table of before and after, and the forgetting in words; a resumed run knows no before."""
+    rows, words = [["held-out", "before", "after", "rise (nats per token)"]], []
+    evaluations = [logs for logs in trainer.state.log_history if "eval_loss" in logs]
+    before, after = evaluations[0] if evaluations[0]["step"] == 0 else {}, metrics["eval_loss"]
+    old = before.get("eval_loss")
+    known = ["-", f"{after:.4f}", "-"] if old is None else [f"{old:.4f}", f"{after:.4f}", f"{after - old:+.4f}"]
+    rows.append(["loss on the task", *known])
+    (first_step, first), (_, last) = (trainer.retention_results or [(0, {})])[
+        :: len(trainer.retention_results) - 1 or 1
+    ]
+    for name, result in last.items():
+        cells = ["-", f"{result.perplexity:.2f}", "-"]
+        if first_step == 0:
+            change = nll_change(first[name], result)
+            cells = [f"{first[name].perplexity:.2f}", f"{result.perplexity:.2f}", shown_change(change)]
+            words.append(rise_in_words(name, change))
+        rows.append([f"perplexity on {name}", *cells])
+    return "\n\n".join([markdown_table(rows), *words])
 
 
 def publish(trainer: EWCMixin) -> None:

@@ -1,6 +1,6 @@
 """How well does a model predict?"""
 
-from .before_after import NllChange, Scores, nll_change, scores_page, write_scores
+from .before_after import NllChange, Scores, nll_change, rise_in_words, scores_page, shown_change, write_scores
 from .benchmarks import BenchmarkScore, evaluate_benchmarks
 from .interval import interval_over_documents
 from .perplexity import PerplexityResult, evaluate_perplexity
@@ -22,7 +22,9 @@ __all__ = [
     "interval_over_documents",
     "most_risen",
     "nll_change",
+    "rise_in_words",
     "scores_page",
+    "shown_change",
     "token_losses",
     "write_scores",
 ]

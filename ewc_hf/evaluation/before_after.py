@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,29 @@ def nll_change(before: PerplexityResult, after: PerplexityResult, seed: int = 0)
     return NllChange(after.nll - before.nll, interval_over_documents(new - old, tokens, seed))
 
 
+def shown_change(change: NllChange) -> str:
+    """Return a rise with its interval, in nats per token."""
+    return f"{change.nats:+.4f}{shown_interval(change.interval, '+')}"
+
+
+def rise_in_words(name: str, change: NllChange) -> str:
+    """Return in a sentence what a rise means for a text that had to stay.
+
+    Args:
+        name: of the text.
+        change: of its NLL.
+    """
+    if change.interval is not None and change.interval[0] <= 0 <= change.interval[1]:
+        return f"On {name} no change can be told from chance: {shown_change(change)} nats per token."
+    if change.nats < 0:
+        return f"On {name} it became better, by {-change.nats:.4f} nats per token."
+    times = math.exp(min(change.nats, 700))
+    return (
+        f"Of {name} it forgot {change.nats:.4f} nats per token: the next token is on average {times:.2f} times less "
+        "likely to it than before."
+    )
+
+
 def write_scores(after: Scores, before: Scores | None, folder: Path) -> str:
     """Write `evaluation.md` and `evaluation.json`, each by way of a temporary name.
 
@@ -115,14 +139,7 @@ def _changed_texts(before: Scores, after: Scores) -> list[list[str]]:
     for name, new in after.texts.items():
         old = before.texts[name]
         change = nll_change(old, new)
-        rows.append(
-            [
-                name,
-                f"{old.perplexity:.2f}",
-                f"{new.perplexity:.2f}",
-                f"{change.nats:+.4f}{shown_interval(change.interval, '+')}",
-            ]
-        )
+        rows.append([name, f"{old.perplexity:.2f}", f"{new.perplexity:.2f}", shown_change(change)])
     return rows
 
 

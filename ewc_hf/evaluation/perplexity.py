@@ -176,7 +176,7 @@ def evaluate_perplexity(
         in_full_precision(model),
         without_cache(model),
         torch.no_grad(),
-        tqdm(total=len(work), desc="perplexity", unit="window", disable=silent) as bar,
+        tqdm(total=len(work), desc="perplexity", unit="window", disable=silent, leave=False) as bar,
     ):
         precision = require_causal(model, [token for document in documents for token in document.tokens], window)
         for start in range(0, len(work), batch_size * num_processes()):

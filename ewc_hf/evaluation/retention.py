@@ -25,6 +25,9 @@ class RetentionMixin(_SomeTrainer):
     It overrides `evaluate`, which has to tell that its loop is no prediction, and `evaluation_loop`, to add their
     perplexity before callbacks see the metrics. They are measured in the precision of the weights, which is float32
     for a model that was loaded so, whatever mixed precision it is trained in.
+
+    Attributes:
+        retention_results: the step and the results by name of this process's first evaluation, and of its last one.
     """
 
     def __init__(self, *args: Any, retention_texts: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
@@ -44,6 +47,7 @@ class RetentionMixin(_SomeTrainer):
         self._retention_texts = dict(retention_texts or {})
         self._retention_prefix: str | None = None
         self._retention_is_read = False
+        self.retention_results: list[tuple[int, dict[str, PerplexityResult]]] = []
         if self._retention_texts and self.processing_class is None:
             raise ValueError("expected a tokenizer for retention_texts, got None; pass `processing_class=tokenizer`")
         best = (self.args.metric_for_best_model or "").removeprefix("eval_")
@@ -79,7 +83,9 @@ class RetentionMixin(_SomeTrainer):
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         if self._retention_prefix is not None and not self._retention_is_read:
             self._retention_is_read = True
-            for name, result in self.measure_retention().items():
+            results = self.measure_retention()
+            self.retention_results = [*self.retention_results[:1], (self.state.global_step, results)]
+            for name, result in results.items():
                 key = f"{self._retention_prefix}_{name}"
                 output.metrics[f"{key}_loss"] = result.nll
                 output.metrics[f"{key}_perplexity"] = result.perplexity

@@ -105,9 +105,10 @@ def test_the_words_are_by_default_the_process_own(config, monkeypatch):
     assert parse_arguments(Task)[0] == Task("gpt2", steps=3)
 
 
-def test_help_begins_with_the_description(capsys):
+def test_help_begins_with_the_description(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ewc-hf study"])
     with pytest.raises(SystemExit):
-        parse_arguments(Task, argv=["--help"], prog="ewc-hf study", description="Measures forgetting.")
+        parse_arguments(Task, argv=["--help"], description="Measures forgetting.")
     text = capsys.readouterr().out
     assert text.startswith("usage: ewc-hf study")
     assert "Measures forgetting." in text and "--config" in text
@@ -116,7 +117,11 @@ def test_help_begins_with_the_description(capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("model: a\nsteps_: 3\nrats: 1", r"got \['rats', 'steps_'\]; see --help", id="unknown names"),
+        pytest.param(
+            "model: a\nsteps_: 3\nrats: 1",
+            r"got \['rats', 'steps_'\]; nearest are \['rates', 'steps'\]; see --help",
+            id="unknown names",
+        ),
         pytest.param("- model", "expected 'argument: value' lines in '.*defaults.yaml', got list", id="a list"),
         pytest.param("", "got NoneType", id="empty"),
         pytest.param("model", "got str", id="one word"),
@@ -127,9 +132,21 @@ def test_a_wrong_file_is_named(config, text, message):
         parse("--model", "gpt2", *config(text))
 
 
-def test_an_unknown_word_on_the_command_line_fails():
-    with pytest.raises(ValueError, match="--bogus"):
-        parse("--model", "gpt2", "--bogus", "1")
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--bogus", "1"], "unknown options ['--bogus']; see"),
+        (["--setps", "1"], "unknown options ['--setps']; nearest are ['--steps']; see"),
+        (["--setps=1", "--steps=2"], "unknown options ['--setps']; nearest are ['--steps']; see"),
+        (["stray"], "expected an option before each value, got ['stray'] without one; see"),
+    ],
+)
+def test_an_unknown_word_on_the_command_line_fails(words, line, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse("--model", "gpt2", *words)
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert line in told and told.count("\n") == 1
 
 
 def test_a_value_that_cannot_be_converted_fails(config, capsys):
@@ -138,11 +155,12 @@ def test_a_value_that_cannot_be_converted_fails(config, capsys):
     assert "invalid int value: 'many'" in capsys.readouterr().err
 
 
-def test_an_abbreviated_config_is_refused(config):
+def test_an_abbreviated_config_is_refused(config, capsys):
     """It would be taken for an abbreviation by one parser and not by the other, and the file go unread."""
     _, path = config("rate: 0.5")
-    with pytest.raises(ValueError, match=r"not used .*'--conf'"):
+    with pytest.raises(SystemExit):
         parse("--model", "gpt2", "--conf", path)
+    assert "unknown options ['--conf']; nearest are ['--config']" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,25 @@
 """The command `ewc-hf` as a user calls it."""
 
 import json
+import re
+import subprocess
 import sys
 
 import pytest
 import torch
 from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
 
-from ewc_hf import cli, evaluate_perplexity
+import ewc_hf
+from ewc_hf import evaluate_perplexity
+from ewc_hf.__main__ import _COMMANDS, main
 from ewc_hf.demo import run as demo
+
+COMMANDS = tuple(_COMMANDS)
 
 
 def call(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["ewc-hf", *words])
-    cli.main()
+    main()
 
 
 def test_the_demo_reports_every_run_and_names_its_picture(tmp_path, monkeypatch, capsys):
@@ -42,20 +48,20 @@ def measured(tmp_path, monkeypatch, model, *words):
 
 def test_perplexity_prints_and_stores_the_result(tmp_path, monkeypatch, capsys):
     stored = measured(tmp_path, monkeypatch, tiny_gpt2())
-    assert f"perplexity        {stored['perplexity']:.2f} per token" in capsys.readouterr().out
+    assert f"| perplexity per token | {stored['perplexity']:.2f} " in capsys.readouterr().out
     assert len(stored["documents"]) == 1
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_checkpoint_of_half_precision_is_measured_in_float32_unless_asked(tmp_path, monkeypatch, capsys, precision):
     model = tiny_gpt2(dtype=torch.bfloat16)
-    words = [] if precision == "float32" else ["--precision", precision]
+    words = [] if precision == "float32" else ["--dtype", precision]
     stored = measured(tmp_path, monkeypatch, model, *words)
     expected = evaluate_perplexity(
         model.to(getattr(torch, precision)), tiny_tokenizer(), [" ".join(SENTENCES)], progress=False
     )
     assert (stored["nll"], stored["precision"]) == (pytest.approx(expected.nll, rel=1e-6), precision)
-    assert f"precision         {precision}" in capsys.readouterr().out
+    assert f"| precision            | {precision} " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [[], ["--bos_in_each_window"]], ids=["once", "in each window"])
@@ -73,10 +79,6 @@ def test_a_repeated_beginning_of_text_token_is_said(tmp_path, monkeypatch, capsy
     ("words", "message"),
     [
         (
-            ["train"],
-            "expected one of demo, diagnose, evaluate, interpolate, perplexity, .*, rehearse, sweep, got 'train'",
-        ),
-        (
             ["perplexity", "--model", "m", "--text", "no/such/file.txt"],
             "ewc-hf perplexity: expected a file, .*, got .no.such.file.txt., which does not exist",
         ),
@@ -93,6 +95,88 @@ def test_a_model_that_is_nowhere_is_one_line_too(tmp_path, monkeypatch):
         call(monkeypatch, "perplexity", "--model", "./no_such_folder", "--text", str(tmp_path / "text.txt"))
 
 
-def test_help_names_the_commands(monkeypatch, capsys):
-    call(monkeypatch, "--help")
-    assert "{demo,diagnose,evaluate,interpolate,perplexity,plan,prune,rehearse,sweep}" in capsys.readouterr().out
+def test_help_names_the_commands(capsys):
+    main(["--help"])
+    text = capsys.readouterr().out
+    assert all(f"\n  {name} " in text for name in COMMANDS)
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"ewc_hf {ewc_hf.__version__}\n"
+
+
+@pytest.mark.parametrize(("typed", "told"), [("finetun", "meant finetune?"), ("zzz", "see ewc-hf --help")])
+def test_a_command_that_is_none(typed, told, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([typed])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"ewc-hf: expected a command, got '{typed}'; {told}\n"
+
+
+def test_debug_shows_where_a_mistake_was_found():
+    with pytest.raises(ValueError, match="which does not exist"):
+        main(["perplexity", "--model", "m", "--text", "no/such/file.txt", "--debug"])
+
+
+def test_an_interrupt_is_one_line(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run_demo", interrupted)
+    monkeypatch.setattr("ewc_hf.cli.demo.run_demo", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main(["demo"])
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.startswith("ewc-hf demo: interrupted; what is finished is kept")
+
+
+def test_the_process_keeps_its_own_words(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["own"])
+    with pytest.raises(SystemExit):
+        main(["perplexity", "--model", "m", "--text", str(tmp_path / "none.txt")])
+    assert sys.argv == ["own"]
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "finetune-trl"])
+def test_each_command_has_help_with_its_own_options_first(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: ewc-hf {name} [options]")
+    own, _, library = text.partition("transformers's TrainingArguments")
+    assert "--output_" in own or name in ("perplexity", "plan", "push") or "--output_dir" in library
+    assert "--per_device_train_batch_size" not in own
+
+
+WRONG = {
+    "a typo": (["--modle", "m"], r"unknown options \['--modle'\]"),
+    "two typos": (["--modle", "m", "--txet", "t"], r"unknown options \['--modle', '--txet'\]"),
+    "an option of another command": (["--sparsity_of_all", "1"], "unknown options"),
+    "a stray word": (["stray"], "expected an option before each value|required|expected"),
+    "a config that is not there": (["--config", "no.yaml"], "expected a YAML file, got 'no.yaml', unreadable"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "finetune-trl"])
+def test_what_is_typed_wrong_is_one_line(name, mistake, capsys):
+    words, line = WRONG[mistake]
+    with pytest.raises(SystemExit) as stopped:
+        main([name, *words])
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert re.search(f"^ewc-hf {name}: .*({line})", told) and told.count("\n") == 1
+
+
+def test_the_command_starts_at_once():
+    """Under half a second of processor time, in a process of its own, and no heavy library is imported."""
+    code = (
+        "import sys, time; from ewc_hf.__main__ import main; main(['--help']); "
+        "print(time.process_time(), sorted({'torch', 'transformers', 'scipy', 'datasets'} & sys.modules.keys()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, loaded = ran.stdout.splitlines()[-1].split(" ", 1)
+    assert float(seconds) < 0.5 and loaded == "[]"

@@ -6,7 +6,8 @@ import pytest
 from tiny import SENTENCES, save_tiny_checkpoint, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
-from ewc_hf import cli, evaluate_perplexity
+from ewc_hf import evaluate_perplexity
+from ewc_hf.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 
@@ -26,7 +27,7 @@ def stored(folder):
 
 def test_before_and_after_on_each_text(tmp_path, words, capsys):
     dialogs = str(tmp_path / "dialogs.txt")
-    cli.main([*words, dialogs, "--base", str(tmp_path / "old"), "--output_dir", str(tmp_path / "out")])
+    main([*words, dialogs, "--base", str(tmp_path / "old"), "--output_dir", str(tmp_path / "out")])
     assert capsys.readouterr().out == (tmp_path / "out" / "evaluation.md").read_text() + "\n"
     models = stored(tmp_path / "out")["models"]
     assert [list(model["texts"]) for model in models] == [["books", dialogs]] * 2
@@ -41,7 +42,7 @@ def test_before_and_after_on_each_text(tmp_path, words, capsys):
 
 
 def test_one_model_alone_is_printed(words, capsys):
-    cli.main(words)
+    main(words)
     assert "| books |" in capsys.readouterr().out
 
 
@@ -55,9 +56,9 @@ def test_one_model_alone_is_printed(words, capsys):
 )
 def test_mistakes_are_one_line(words, more, message):
     with pytest.raises(SystemExit, match=message):
-        cli.main([*words, *more])
+        main([*words, *more])
 
 
 def test_nothing_to_measure_is_one_line(words):
     with pytest.raises(SystemExit, match="expected something to measure, got neither --text nor --benchmarks"):
-        cli.main(words[:3])
+        main(words[:3])

@@ -6,7 +6,8 @@ import shlex
 import pytest
 from tiny import SENTENCES, save_tiny_checkpoint
 
-from ewc_hf import cli, interpolate
+from ewc_hf import interpolate
+from ewc_hf.__main__ import main
 from ewc_hf.data import document_texts, load_texts
 from ewc_hf.study import TextNames
 
@@ -38,7 +39,7 @@ def stored(folder):
 
 
 def test_it_prints_the_curve_and_writes_it(tmp_path, words, capsys):
-    cli.main(words)
+    main(words)
     lines = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     points = stored(tmp_path / "out")["points"]
@@ -57,7 +58,7 @@ def test_every_option_is_passed_on(tmp_path, words):
     options = {"stride": 3, "window": 9, "max_document_tokens": 25, "batch_size": 2, "seed": 4, "points": 3}
     given = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     names = ["--task_name", "dialogs", "--retention_name", "books"]
-    cli.main([*words, *given, *names, "--bos_in_each_window", "--max_documents", "2"])
+    main([*words, *given, *names, "--bos_in_each_window", "--max_documents", "2"])
     retention, task = (
         document_texts(load_texts(str(tmp_path / f"{name}.jsonl"), max_documents=2, seed=4), "body")
         for name in ("books", "dialogs")
@@ -78,7 +79,7 @@ def test_of_a_folder_a_split_is_read(tmp_path, words, split):
             (tmp_path / name / f"{part}.jsonl").write_text(rows, encoding="utf-8")
     words = [word.replace("books.jsonl", "books").replace("dialogs.jsonl", "dialogs") for word in words]
     named = [] if split == "test" else ["--retention_split", split, "--task_split", split]
-    cli.main([*words, *named, "--points", "2"])
+    main([*words, *named, "--points", "2"])
     got = stored(tmp_path / "out")["points"][1]
     interpolate(
         tmp_path / "old", tmp_path / "tuned", *[DOCUMENTS[: 2 if split == "test" else 3]] * 2, tmp_path / "in code",
@@ -95,7 +96,7 @@ def test_of_a_folder_a_split_is_read(tmp_path, words, split):
     ],
 )
 def test_the_chosen_model_is_told_with_its_command(tmp_path, words, capsys, budget, said):
-    cli.main([*words, *budget])
+    main([*words, *budget])
     printed = capsys.readouterr().out
     assert f"chosen    {said}" in printed and f"model     {tmp_path / 'out'}" in printed
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
@@ -105,7 +106,7 @@ def test_the_chosen_model_is_told_with_its_command(tmp_path, words, capsys, budg
 
 def test_a_budget_may_stand_in_a_file(tmp_path, words):
     (tmp_path / "defaults.yaml").write_text("max_task_loss: 0.5\npoints: 3\n", encoding="utf-8")
-    cli.main([*words, "--config", str(tmp_path / "defaults.yaml")])
+    main([*words, "--config", str(tmp_path / "defaults.yaml")])
     assert stored(tmp_path / "out")["budget"] == {"max_task_loss": 0.5}
 
 
@@ -124,11 +125,11 @@ def test_a_budget_may_stand_in_a_file(tmp_path, words):
 )
 def test_mistakes_are_one_line(tmp_path, words, more, message):
     with pytest.raises(SystemExit, match=f"^ewc-hf interpolate: {message}"):
-        cli.main([*words, *more])
+        main([*words, *more])
     assert not (tmp_path / "out").exists()
 
 
 def test_its_help_tells_the_options(capsys):
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["interpolate", "--help"])
+        main(["interpolate", "--help"])
     assert "so far above tuned: +2%." in " ".join(capsys.readouterr().out.split())

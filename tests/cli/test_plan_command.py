@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ewc_hf import cli
+from ewc_hf.__main__ import main
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "plan"
 
 
 def run(monkeypatch, capsys, *words):
     monkeypatch.setattr(sys, "argv", ["ewc-hf", "plan", *words])
-    cli.main()
+    main()
     lines = capsys.readouterr().out.splitlines()
     return lines, [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
 
@@ -44,6 +44,8 @@ def test_the_command_takes_options(monkeypatch, capsys, tmp_path):
 
 def test_the_command_does_not_wait_for_matplotlib():
     words = ["ewc-hf", "plan", "--model", str(RECIPES / "gpt2")]
-    code = f"import sys; sys.argv = {words}; from ewc_hf.cli import main; main(); print('matplotlib' in sys.modules)"
+    code = (
+        f"import sys; sys.argv = {words}; from ewc_hf.__main__ import main; main(); print('matplotlib' in sys.modules)"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "False"

@@ -10,7 +10,7 @@ import torch
 from tiny import SENTENCES, save_tiny_checkpoint, tiny_gpt2, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
-from ewc_hf import cli
+from ewc_hf.__main__ import main
 from ewc_hf.data import load_texts, pack
 from ewc_hf.rehearsal import REHEARSAL_CONFIG, REHEARSAL_ROWS, Rehearsal, answer_rehearsal, batches, generate_rehearsal
 
@@ -34,7 +34,7 @@ def old_text(tmp_path):
 
 
 def call(*words):
-    cli.main(["rehearse", *words])
+    main(["rehearse", *words])
 
 
 def content(rehearsal):
@@ -88,7 +88,7 @@ def test_its_options_are_those_of_the_function(tmp_path, model, words, options):
 
 
 def test_a_model_may_answer_in_bfloat16(model):
-    call("--model", model, *WORDS, "--precision", "bfloat16")
+    call("--model", model, *WORDS, "--dtype", "bfloat16")
     expected = generate_rehearsal(tiny_gpt2(dtype=torch.bfloat16), tiny_tokenizer(), **OPTIONS)
     assert stored(model) == content(expected)
 

@@ -10,7 +10,7 @@ from tiny import tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
 from ewc_hf import Consolidation, evaluate_perplexity
-from ewc_hf.cli import main
+from ewc_hf.__main__ import main
 from ewc_hf.consolidation import depths_of, grouped, kind_of
 from ewc_hf.study import diagnose, write_diagnosis
 

@@ -11,7 +11,7 @@ from tiny import SENTENCES, save_tiny_checkpoint, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ewc_hf import estimate_importance, evaluate_perplexity
-from ewc_hf.cli import main
+from ewc_hf.__main__ import main
 from ewc_hf.data import pack
 from ewc_hf.engines import processes
 from ewc_hf.importance import prunable_layers, prune_weights

@@ -7,7 +7,7 @@ from books_and_dialogs import BOOKS, DIALOGS
 from datasets import Dataset
 from tiny import save_tiny_checkpoint
 
-from ewc_hf import cli
+from ewc_hf.__main__ import main
 from ewc_hf.study import training
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
@@ -27,7 +27,7 @@ def words(tmp_path):
 
 
 def test_an_interrupted_sweep_goes_on_to_the_same_records(tmp_path, words, monkeypatch, capsys):
-    cli.main([*words, "--output_dir", str(tmp_path / "whole")])
+    main([*words, "--output_dir", str(tmp_path / "whole")])
     assert capsys.readouterr().out.count("| decoupled ") == 2
     whole = json.loads((tmp_path / "whole/sweep.json").read_text())
     assert [[point["ewc_lambda"] for point in sweep["points"]] for sweep in whole["sweeps"]] == [[0, 3, 30]] * 2
@@ -41,13 +41,16 @@ def test_an_interrupted_sweep_goes_on_to_the_same_records(tmp_path, words, monke
         trained.append(1)
         return train(trainer, *args, **kwargs)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(SystemExit, match="ewc-hf sweep: interrupted; what is finished is kept"),
+    ):
         patched.setattr(training.EWCTrainer, "train", interrupted)
-        cli.main([*words, "--output_dir", str(tmp_path / "parts")])
+        main([*words, "--output_dir", str(tmp_path / "parts")])
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts/runs").iterdir()}
     assert len(kept) == 5, "pretrained, and four that were trained"
     assert not (tmp_path / "parts/sweep.json").exists()
-    cli.main([*words, "--output_dir", str(tmp_path / "parts")])
+    main([*words, "--output_dir", str(tmp_path / "parts")])
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     for name in ("sweep.json", "sweep.md"):
         assert (tmp_path / "parts" / name).read_text() == (tmp_path / "whole" / name).read_text()
@@ -56,5 +59,5 @@ def test_an_interrupted_sweep_goes_on_to_the_same_records(tmp_path, words, monke
 
 def test_lambda_belongs_to_the_grid(tmp_path, words):
     with pytest.raises(SystemExit, match="expected the grid in --lambdas, got --ewc_lambda 3 besides; leave it out"):
-        cli.main([*words, "--ewc_lambda", "3", "--output_dir", str(tmp_path / "out")])
+        main([*words, "--ewc_lambda", "3", "--output_dir", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
