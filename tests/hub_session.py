@@ -12,6 +12,7 @@ from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
 from transformers import default_data_collator
 
 from ewc_hf import Consolidation, EWCTrainer, estimate_importance
+from ewc_hf.__main__ import main as command
 from ewc_hf.rehearsal import Rehearsal, answer_rehearsal
 
 
@@ -45,7 +46,12 @@ def main():
     assert len(Rehearsal.from_pretrained("someone/old", revision="main")) == 4
     told["a folder as anchor"] = refused(lambda: made.push_to_hub("someone/old", anchor_source=str(folder)))
 
-    # 2. A run that is held by what the Hub has, and pushes its model with its card.
+    # 2. The same by command, of a folder that holds both.
+    made.save_pretrained(folder / "both")
+    rows.save_pretrained(folder / "both")
+    command(["push", "--folder", str(folder / "both"), "--repo", "someone/both", "--subfolder", "old"])
+
+    # 3. A run that is held by what the Hub has, and pushes its model with its card.
     args = arguments(
         folder / "out", push_to_hub=True, hub_model_id="someone/tuned", save_strategy="no", eval_on_start=True,
         ewc_lambda=3, rehearsal_rows=1,

@@ -1,6 +1,8 @@
 """The recipe of fine-tuning in this process, on a tiny model."""
 
 import json
+import math
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -40,6 +42,29 @@ def test_rehearsal_rows_hold_the_model(finetune, tmp_path):
         tuned = load_file(finetune(*options, *held))
         distances.append(sum((tuned[name] - p).square().sum() for name, p in model.named_parameters()).item())
     assert 0 < distances[1] < distances[0]
+
+
+def test_it_ends_with_what_was_gained_and_lost(finetune, tmp_path, capsys):
+    """In numbers that the metrics have too, and in words."""
+    for name, texts in (("task", SENTENCES * 9), ("held_out", SENTENCES), ("books", SENTENCES[::-1] * 2)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    held_out = ["--task_test", str(tmp_path / "held_out.jsonl"), "--retention_test", str(tmp_path / "books.jsonl")]
+    finetune("--max_steps", "6", "--learning_rate", "1e-2", *held_out, "--retention_name", "books")
+    metrics = json.loads((tmp_path / "out/eval_results.json").read_text())
+    assert metrics["eval_perplexity"] == pytest.approx(math.exp(metrics["eval_loss"]))
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split("|")]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("|")
+    ]
+    assert rows[0] == ["held-out", "before", "after", "rise (nats per token)"]
+    task, books = rows[2:]
+    assert (task[0], task[2]) == ("loss on the task", f"{metrics['eval_loss']:.4f}")
+    assert float(task[2]) - float(task[1]) == pytest.approx(float(task[3]), abs=1e-4)
+    assert (books[0], books[2]) == ("perplexity on books", f"{metrics['eval_books_perplexity']:.2f}")
+    rise, low, high = map(float, re.findall(r"[+-][\d.]+", books[3]))
+    assert rise == pytest.approx(math.log(float(books[2]) / float(books[1])), abs=1e-3)
+    assert low < rise < high
 
 
 def test_with_max_steps_only_as_many_documents_are_tokenized_as_the_run_needs(finetune, tmp_path):

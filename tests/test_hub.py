@@ -52,6 +52,14 @@ def test_what_lies_beside_the_old_model_refers_to_its_commit(session):
     assert in_folder["revision"] in commits and alone["revision"] in hub.repos["someone/alone"]["commits"]
 
 
+def test_the_command_pushes_what_is_in_the_folder(session):
+    hub, _, _ = session
+    pushed = files(hub, "someone/both")
+    assert {
+        f"old/{name}" for name in ("ewc_config.json", "ewc_anchor.safetensors", "rehearsal.parquet")
+    } <= pushed.keys()
+
+
 def test_rows_and_private_repositories(session):
     hub, told, _ = session
     assert {"rehearsal.parquet", "rehearsal_config.json"} <= files(hub, "someone/old").keys()

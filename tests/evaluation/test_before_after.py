@@ -8,7 +8,7 @@ import pytest
 from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
 
 from ewc_hf import evaluate_perplexity
-from ewc_hf.evaluation import BenchmarkScore, Scores, nll_change, write_scores
+from ewc_hf.evaluation import BenchmarkScore, NllChange, Scores, nll_change, rise_in_words, write_scores
 
 TEXTS = [*SENTENCES, " ".join(SENTENCES)]
 
@@ -80,3 +80,12 @@ def test_the_page_of_one_model(tmp_path, old):
     ]  # fmt: skip
     assert cells(page, "quiz") == ["quiz", "ppl (lower is better)", "2", "3.0000 ± 1.0000"]
     assert "rise" not in page
+
+
+def test_a_rise_in_words():
+    assert rise_in_words("books", NllChange(0.5, (0.4, 0.6))).startswith(
+        "Of books it forgot 0.5000 nats per token: the next token is on average 1.65 times less likely"
+    )
+    assert "became better, by 0.5000" in rise_in_words("books", NllChange(-0.5, (-0.6, -0.4)))
+    assert "no change can be told from chance" in rise_in_words("books", NllChange(0.1, (-0.1, 0.3)))
+    assert "it forgot 0.1000" in rise_in_words("books", NllChange(0.1, None))

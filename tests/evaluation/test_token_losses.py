@@ -1,0 +1,30 @@
+"""The loss of each token, against the perplexity of the whole; and the tokens that are predicted worse."""
+
+import pytest
+from tiny import BOS, SENTENCES, tiny_gpt2, tiny_tokenizer
+
+from ewc_hf import evaluate_perplexity
+from ewc_hf.evaluation import TokenLoss, most_risen, token_losses
+
+TEXT = " ".join(SENTENCES)
+
+
+@pytest.mark.parametrize("bos_token", [None, BOS])
+def test_the_losses_sum_up_to_the_documents(bos_token):
+    model, tokenizer = tiny_gpt2(), tiny_tokenizer(bos_token=bos_token)
+    losses = token_losses(model, tokenizer, TEXT, max_tokens=50)
+    whole = evaluate_perplexity(model, tokenizer, [TEXT], max_document_tokens=50, progress=False)
+    assert len(losses) == whole.num_tokens == 50
+    assert sum(each.nll for each in losses) / 50 == pytest.approx(whole.nll, rel=1e-5)
+    assert TEXT.startswith("".join(each.text for each in losses))
+
+
+def test_the_worst_come_first_with_what_is_before_them():
+    before = [TokenLoss("a", 1.0), TokenLoss("b", 2.0), TokenLoss("c", 3.0)]
+    after = [TokenLoss("a", 2.0), TokenLoss("b", 1.0), TokenLoss("c", 9.0)]
+    other = [TokenLoss("d", 0.0)], [TokenLoss("d", 3.0)]
+    risen = most_risen([(before, after), other], number=10)
+    assert [(each.context, each.text, each.before, each.after) for each in risen] == [
+        ("ab", "c", 3.0, 9.0), ("", "d", 0.0, 3.0), ("", "a", 1.0, 2.0),
+    ]  # fmt: skip
+    assert most_risen([(before, after), other], number=1) == risen[:1]
