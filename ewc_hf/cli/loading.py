@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ..storage import hub_arguments
 
 
-class Dtype(str, Enum):
+class Dtype(StrEnum):
     """In which numbers a model is loaded and computes."""
 
     FLOAT32 = "float32"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ _VMAP_ELEMENTS = 1 << 22
 """Elements of per-example gradients that `torch.func` holds at a time."""
 
 
-class GradientPath(str, Enum):
+class GradientPath(StrEnum):
     """How a parameter's statistic is computed."""
 
     CLOSED_FORM = "closed form"

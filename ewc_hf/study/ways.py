@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class Way(str, Enum):
+class Way(StrEnum):
     """What is done to keep what a model knew."""
 
     PLAIN = "plain"
