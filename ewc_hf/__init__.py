@@ -55,9 +55,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for."""
+    """Import what is asked for, once."""
     if name in _ROOMS:
-        return getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+        return globals().setdefault(name, getattr(import_module(f".{_ROOMS[name]}", __name__), name))
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass, field
 
@@ -33,8 +34,8 @@ class StateDtype(ExplicitEnum):
 class EWCFields:
     """The options of the penalty and of rehearsal, to be mixed into any `TrainingArguments`.
 
-        @dataclass
-        class EWCSFTConfig(EWCFields, SFTConfig): ...
+    >>> @dataclass
+    ... class EWCSeq2SeqConfig(EWCFields, Seq2SeqTrainingArguments): ...
 
     By default lambda is 30 where the importance is in nats per token (Fisher), which was measured: on a GPT-2 of 5
     million weights pretrained on books and then fine-tuned on dialogs (200 steps of AdamW at 5e-4, three seeds) it
@@ -144,7 +145,23 @@ class EWCFields:
 
 @dataclass
 class EWCConfig(EWCFields, TrainingArguments):
-    """`TrainingArguments` with the options of the penalty and of rehearsal."""
+    """`TrainingArguments` with the options of the penalty and of rehearsal.
+
+    >>> args = EWCConfig("out", ewc_lambda=3, max_forgetting=0.05, learning_rate=5e-4, max_steps=200)
+    """
+
+
+def trainer_signature(trainer_class: type, mixin: type) -> inspect.Signature:
+    """Return what a `Trainer` class and the mixin before it take in all, for editors and notebooks.
+
+    Args:
+        trainer_class: whose arguments come first.
+        mixin: whose keyword arguments are added, and those of its own bases.
+    """
+    makers = [vars(cls)["__init__"] for cls in mixin.__mro__[:-1] if "__init__" in vars(cls)]
+    added = [each for maker in makers for each in inspect.signature(maker).parameters.values()]
+    keywords = [each for each in added if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    return inspect.Signature([*inspect.signature(trainer_class).parameters.values(), *keywords])
 
 
 def _budget(value: float | str | None) -> float | None:

@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.utils import logging
 
 from .card import CardMixin
-from .config import EWCFields, StateDtype
+from .config import EWCFields, StateDtype, trainer_signature
 from .consolidation import NATS_PER_TOKEN, Consolidation, StoredConsolidation
 from .data import ContextMixin
 from .engines import agreed, require_engine, stepped_parameters
@@ -45,7 +45,9 @@ logger = logging.get_logger(__name__)
 
 
 class EWCMixin(ContextMixin, BudgetMixin, ResumingMixin, CardMixin):
-    """Couples penalty and rehearsal to a `Trainer` class that comes after it: `class X(EWCMixin, SFTTrainer)`.
+    """Couples penalty and rehearsal to a `Trainer` class that comes after it.
+
+    >>> class EWCSeq2SeqTrainer(EWCMixin, Seq2SeqTrainer): ...
 
     Without a consolidation or with `ewc_lambda=0`, and without rehearsal rows or with `rehearsal_weight=0`, it is that
     class bit for bit.
@@ -58,8 +60,7 @@ class EWCMixin(ContextMixin, BudgetMixin, ResumingMixin, CardMixin):
         what `ContextMixin`, `BudgetMixin`, `ResumingMixin`, `RetentionMixin` and `CardMixin` override.
     Coupling `decoupled` is a hook after the optimizer's step, set when training begins.
 
-    With `ewc_synaptic=True`, whether there is a penalty or not, what the run learns can be remembered afterwards:
-    `synaptic_consolidation()` is the result of the callback `SynapticIntelligence`.
+    With `ewc_synaptic=True`, penalty or not, `synaptic_consolidation()` tells afterwards what the run learned.
     """
 
     def __init__(
@@ -73,8 +74,7 @@ class EWCMixin(ContextMixin, BudgetMixin, ResumingMixin, CardMixin):
 
         Args:
             args: of the trainer class.
-            consolidation: what the model has to remember, or where it is stored: a folder, or a Hub id such as
-                `owner/name@revision/folder`.
+            consolidation: what to remember, or where it is stored: a folder, or a Hub id `owner/name@revision/folder`.
             rehearsal: rows with the old model's answers, at which it is kept (see `Rehearser`), or where they are
                 stored. With `rehearsal_weight=0` they are not read.
             kwargs: of the trainer class.
@@ -227,12 +227,12 @@ class EWCMixin(ContextMixin, BudgetMixin, ResumingMixin, CardMixin):
 
 
 class EWCTrainer(EWCMixin, Trainer):
-    """`transformers.Trainer` with the penalty of Elastic Weight Consolidation, with self-rehearsal, or with both.
+    """`transformers.Trainer` held by EWC, self-rehearsal or both; plain `TrainingArguments` get `EWCFields`' defaults.
 
-        trainer = EWCTrainer(model=model, args=EWCConfig("out"), consolidation="ckpt", train_dataset=dataset)
-
-    It takes `EWCConfig` and plain `TrainingArguments`, for which the defaults of `EWCFields` hold.
+    >>> trainer = EWCTrainer(model=model, args=EWCConfig("out"), consolidation="old", train_dataset=blocks)
     """
+
+    __signature__ = trainer_signature(Trainer, EWCMixin)
 
 
 class _TrainingBegins(TrainerCallback):

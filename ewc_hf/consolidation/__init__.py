@@ -1,7 +1,7 @@
 """What is remembered?"""
 
-from .consolidation import NATS_PER_TOKEN, Consolidation
-from .stored import CONFIG_NAME, StoredConsolidation
+from .consolidation import Consolidation
+from .stored import CONFIG_NAME, NATS_PER_TOKEN, StoredConsolidation
 from .summary import importance_of
 from .weight_parts import depths_of, grouped, kind_of
 

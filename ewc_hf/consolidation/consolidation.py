@@ -16,19 +16,17 @@ from .saving import save
 from .stored import FORMAT_VERSION, StoredConsolidation, require_same_shapes, require_valid
 from .summary import Summarized
 
-NATS_PER_TOKEN = "nats per token"
-"""The unit of Fisher importance, in which `1/2 sum Omega (w - w*)^2` predicts forgetting."""
-
 
 @dataclass(eq=False, repr=False)
 class Consolidation(Summarized):
     """What a model has to remember: how important each weight is, and the value to stay near.
 
+    >>> both = Consolidation.from_pretrained("old").merge(estimate_importance(model, blocks), decay=0.9)
+
     Attributes:
         importance: Omega, one non-negative number a weight, by parameter name as in `model.named_parameters()`.
         anchor: `w*`, the weights after pretraining, by the same names.
-        metadata: method, label source, unit, examples, tokens, the anchor's source and fingerprint, versions and the
-            tasks so far; plain JSON values.
+        metadata: method, labels, unit, examples, tokens, the anchor's source and fingerprint, versions, tasks: JSON.
         anchor_is_borrowed: whether the anchor still is the model's own weights, as after an estimate, and not a copy.
 
     Raises:
@@ -245,6 +243,6 @@ class Consolidation(Summarized):
                 folder, the anchor's fingerprint is not the one recorded, or a number is NaN, infinite or negative.
         """
         stored = StoredConsolidation.open(source, revision, subfolder, token)
-        importance = {name: tensor[...] for name, tensor in stored.importance.items()}
-        anchor = {name: tensor[...] for name, tensor in stored.anchor.items()}
+        kinds = (stored.importance, stored.anchor)
+        importance, anchor = ({name: tensor[...] for name, tensor in kind.items()} for kind in kinds)
         return cls(importance, anchor, stored.metadata)

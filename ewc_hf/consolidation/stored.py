@@ -29,6 +29,8 @@ from .anchor import CHECKPOINT_FILES, checkpoint_folder, is_beside
 from .summary import Summarized
 
 CONFIG_NAME = "ewc_config.json"
+NATS_PER_TOKEN = "nats per token"
+"""The unit of Fisher importance, in which `1/2 sum Omega (w - w*)^2` predicts forgetting."""
 IMPORTANCE, ANCHOR = "ewc_importance", "ewc_anchor"
 FORMAT_VERSION = 2
 _REQUIRED = {"method", "unit", "num_examples", "num_tokens", "importance_fingerprint", "tasks"}

@@ -44,6 +44,9 @@ class DocumentScore:
 class PerplexityResult(Tabular):
     """Perplexity over documents; every mean is weighted by tokens, words or bytes, not by documents.
 
+    >>> print(evaluate_perplexity(model, tokenizer, texts).summary().splitlines()[0].split())
+    ['|', 'measured', '|', 'value', '|']
+
     Attributes:
         nll: mean negative log-likelihood, nats per token.
         nll_interval: 95% bootstrap interval of `nll` over documents; None for a single document.
@@ -104,6 +107,9 @@ def evaluate_perplexity(
     progress: bool = True,
 ) -> PerplexityResult:
     """Measure how well a model predicts documents.
+
+    >>> evaluate_perplexity(model, tokenizer, texts, stride=4).perplexity > 1
+    True
 
     A window slides over each document by `stride` tokens; each token is scored once, in the first window that holds
     it, so with at least `window - stride` tokens of context (fewer only at the beginning). The tokenizer's beginning-

@@ -52,6 +52,9 @@ def estimate_importance(
         mas:     Omega_i = sum_examples |d S / d w_i| / number of label tokens,   S = sum_positions ||softmax||^2
         signal:  Omega_ij = |W_ij| * mean |input_j|
 
+    >>> consolidation = estimate_importance(model, blocks, num_examples=512)
+    >>> consolidation.save_pretrained("old")
+
     A batch costs one forward and backward pass wherever that is exact, else one an example, as `metadata["paths"]`
     tells; `signal` needs the forward pass only. The model is run in eval mode without autocast and comes back as it
     was: mode, gradients and the global random state are untouched. Beside the importance, in float32 (float64 for

@@ -13,6 +13,8 @@ from .methods import Method
 def l2_to_start(model: nn.Module) -> Consolidation:
     """Return the consolidation of `lambda/2 ||w - w*||^2`.
 
+    >>> trainer = EWCTrainer(model=model, args=EWCConfig("out", ewc_lambda=0.01), consolidation=l2_to_start(model))
+
     Args:
         model: with the weights to stay near.
 

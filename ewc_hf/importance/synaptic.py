@@ -33,9 +33,9 @@ logger = logging.get_logger(__name__)
 class SynapticIntelligence(TrainerCallback):
     """Accrues Synaptic Intelligence while any `Trainer` trains.
 
-        synaptic = SynapticIntelligence()
-        Trainer(model, args, train_dataset=dataset, callbacks=[synaptic]).train()
-        synaptic.consolidation().save_pretrained("ckpt")
+    >>> synaptic = SynapticIntelligence()
+    >>> trained = Trainer(model, args, train_dataset=blocks, callbacks=[synaptic]).train()
+    >>> synaptic.consolidation().save_pretrained("learned")
 
     Each `train()` begins anew; for several tasks, merge: `old.merge(synaptic.consolidation())`. Under
     DistributedDataParallel every process holds the same result, under FSDP2 its part of it.

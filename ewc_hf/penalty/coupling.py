@@ -15,7 +15,10 @@ from .step_size import require_readable_step
 
 
 class Coupling(ExplicitEnum):
-    """How the penalty acts on the weights."""
+    """How the penalty acts on the weights.
+
+    >>> args = EWCConfig("out", ewc_coupling=Coupling.LOSS)
+    """
 
     LOSS = "loss"
     """Its closed-form gradient is added to the task's, before clipping: the paper's form."""

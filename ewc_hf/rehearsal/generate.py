@@ -40,6 +40,8 @@ def generate_rehearsal(
 ) -> Rehearsal:
     """Let a model write rows of text, from its beginning-of-text token on, and store its answers at each position.
 
+    >>> generate_rehearsal(model, tokenizer, num_rows=4, num_tokens=16).save_pretrained("old")
+
     Tokens are drawn from the model's whole distribution; where it ends a text, the next one follows in the same row.
     The answers are those at temperature 1, whatever the rows were drawn with.
 
@@ -115,6 +117,8 @@ def answer_rehearsal(
     resume_folder: str | os.PathLike[str] | None = None,
 ) -> Rehearsal:
     """Store a model's answers to blocks of old text, where such is at hand, in place of text by the model.
+
+    >>> answer_rehearsal(model, blocks, tokenizer).save_pretrained("old")
 
     Args:
         model: the old model, a causal language model, whole in each process.

@@ -39,6 +39,9 @@ _REQUIRED = {
 class Rehearsal:
     """Rows of text, and what the old model answers at each position of them.
 
+    >>> rows = Rehearsal.from_pretrained("old")
+    >>> written = rows.texts(tokenizer)
+
     Attributes:
         rows: one row a text: `input_ids`, `answer_ids`, `log_probs` and `rest`, see `columns.py`.
         metadata: where the rows are from ("model" or "text"), how many, how long, how many answers a position

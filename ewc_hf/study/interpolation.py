@@ -54,6 +54,10 @@ def interpolate(
 
     `w(t) = w_base + t * (w_tuned - w_base)`
 
+    >>> found = interpolate("base", "tuned", books, dialogs, "slid", max_forgetting=0.05)
+    >>> found.chosen.forgetting <= 0.05
+    True
+
     Each point costs one evaluation of both texts. `max_forgetting` chooses the largest `t` found whose forgetting on
     the retention text is at most the budget, by a search that ends within 5% of it; `max_task_loss` the smallest
     one whose task NLL is, likewise. Where even the far end costs no more, that is chosen.
