@@ -1,5 +1,5 @@
 """What does it do with nothing at hand?"""
 
-from .run import NAMES, run_demo
+from .run import NAMES, demo_data, run_demo
 
-__all__ = ["NAMES", "run_demo"]
+__all__ = ["NAMES", "demo_data", "run_demo"]

@@ -55,25 +55,35 @@ def run_demo(output_dir: str) -> list[RunRecord]:
         **_QUIET,
     )
     require_one_gpu(training)
+    pretrained = folder / "pretrained"
+    data = demo_data(pretrained, PRETRAINING_STEPS)
+    measurement = Measurement(num_examples=NUM_EXAMPLES, rehearsal_num_rows=NUM_ROWS, stride=BLOCK - 16)
+    return run_study(str(pretrained), data, parse_settings(SETTINGS), [0, 1], training, measurement)
+
+
+def demo_data(pretrained: str | Path, steps: int = 250) -> StudyData:
+    """Return generated books and dialogs, with a small GPT-2 that knows the books in a folder.
+
+    >>> data = demo_data("out/demo/pretrained")
+
+    Args:
+        pretrained: the model's folder; a model that is there already is left as it is.
+        steps: of its training.
+    """
     books = Dataset.from_dict({"text": book_texts(2500, seed=0)})
     talk = Dataset.from_dict({"turns": dialogs(1500, seed=0)})
     held_out_talk = Dataset.from_dict({"turns": dialogs(2 * HELD_OUT, seed=1)})
-
-    pretrained = folder / "pretrained"
     tokenizer = _train_tokenizer(document_texts(books) + document_texts(talk))
     blocks = pack(books, tokenizer, BLOCK)
-    if not (pretrained / "training_args.bin").is_file():
-        _pretrain(tokenizer, blocks, pretrained)
-
-    data = StudyData(
+    if not (Path(pretrained) / "training_args.bin").is_file():
+        _pretrain(tokenizer, blocks, Path(pretrained), steps)
+    return StudyData(
         retention_examples=blocks,
         task_examples=pack(talk, tokenizer, BLOCK),
         retention_texts=book_texts(HELD_OUT, seed=1),
         task_texts=document_texts(held_out_talk),
         names=NAMES,
     )
-    measurement = Measurement(num_examples=NUM_EXAMPLES, rehearsal_num_rows=NUM_ROWS, stride=BLOCK - 16)
-    return run_study(str(pretrained), data, parse_settings(SETTINGS), [0, 1], training, measurement)
 
 
 def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerBase:
@@ -83,7 +93,7 @@ def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
 
 
-def _pretrain(tokenizer: PreTrainedTokenizerBase, blocks: Dataset, folder: Path) -> None:
+def _pretrain(tokenizer: PreTrainedTokenizerBase, blocks: Dataset, folder: Path, steps: int) -> None:
     """Train a two-layer GPT-2 from scratch, about a minute on two cores."""
     set_seed(0)
     config = GPT2Config(
@@ -97,7 +107,7 @@ def _pretrain(tokenizer: PreTrainedTokenizerBase, blocks: Dataset, folder: Path)
     )
     args = TrainingArguments(
         str(folder),
-        max_steps=PRETRAINING_STEPS,
+        max_steps=steps,
         per_device_train_batch_size=16,
         learning_rate=2e-3,
         warmup_steps=20,

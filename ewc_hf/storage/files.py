@@ -41,8 +41,9 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"expected JSON in '{path}', got something else ({error}); save it again") from error
 
 
-def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+def write_files(folder: str | os.PathLike[str], contents: Mapping[str, bytes]) -> None:
     """Write files by name, each by way of a temporary name; make the folder where it is missing."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         with replaced(folder / name) as temporary:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ _PREDICTED = (
 )
 
 
-def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> str:
+def write_diagnosis(diagnosis: Diagnosis, folder: str | os.PathLike[str]) -> str:
     """Write `diagnosis.json`, `diagnosis.md` and `diagnosis.png`, each by way of a temporary name.
 
     Args:
