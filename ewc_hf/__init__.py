@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import EWCConfig, EWCFields
     from .consolidation import Consolidation
+    from .data import pack
     from .evaluation import PerplexityResult, evaluate_perplexity
     from .importance import SynapticIntelligence, estimate_importance, l2_to_start
     from .penalty import Coupling
@@ -31,6 +32,7 @@ _ROOMS = {
     "generate_rehearsal": "rehearsal",
     "interpolate": "study",
     "l2_to_start": "importance",
+    "pack": "data",
 }
 """Where each public name is; a room is imported once a name of it is asked for, so that commands start at once."""
 
@@ -51,6 +53,7 @@ __all__ = [
     "generate_rehearsal",
     "interpolate",
     "l2_to_start",
+    "pack",
 ]
 
 

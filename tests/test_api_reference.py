@@ -5,6 +5,7 @@ import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
+import datasets
 import pytest
 import transformers
 from small_runs import arguments
@@ -31,7 +32,7 @@ def known(tmp_path_factory, request):
     library = {name: getattr(transformers, name) for name in ("Trainer", "Seq2SeqTrainer", "Seq2SeqTrainingArguments")}
     given = {
         "model": model, "tokenizer": tokenizer, "texts": texts, "books": texts, "dialogs": texts, "blocks": blocks,
-        "args": arguments(folder / "run"), "dataclass": dataclass,
+        "args": arguments(folder / "run"), "dataclass": dataclass, "Dataset": datasets.Dataset,
     }  # fmt: skip
     return folder, {**everything, **library, **given}
 

@@ -36,6 +36,9 @@ def pack(
     token follows each document that no template wrote. The remainder of each batch of 1,000 documents (200 with
     `max_blocks`) that fills no block is dropped.
 
+    >>> chat = [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "A friend."}]
+    >>> blocks = pack(Dataset.from_list([{"messages": chat}] * 50), tokenizer, 16, learn_from="assistant")
+
     Args:
         dataset: rows of texts or chats, as `row_form` knows them; a stream too.
         tokenizer: a fast tokenizer with an end-of-text token.
