@@ -70,13 +70,15 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         name = action.option_strings[0] if action.option_strings else ""
-        return name if action.nargs == 0 else f"{name} {action.metavar or _kind(action)}"
+        several = " ..." if action.nargs == "+" else ""
+        return name if action.nargs == 0 else f"{name} {action.metavar or _kind(action)}{several}"
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, argparse.SUPPRESS):
+        if action.default in (None, argparse.SUPPRESS, []):
             return action.help
-        default = getattr(action.default, "value", "%(default)s")
-        return f"{action.help} (default: {default})"
+        defaults = action.default if isinstance(action.default, list) else [action.default]
+        shown = " ".join(str(getattr(default, "value", default)).replace("%", "%%") for default in defaults)
+        return f"{action.help} (default: {shown})"
 
 
 def _kind(action: argparse.Action) -> str:
