@@ -67,6 +67,13 @@ def test_it_ends_with_what_was_gained_and_lost(finetune, tmp_path, capsys):
     assert low < rise < high
 
 
+def test_without_retention_texts_it_tells_of_the_task_alone(finetune, tmp_path, capsys):
+    (tmp_path / "task.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in SENTENCES * 9))
+    finetune("--max_steps", "2", "--task_test", str(tmp_path / "task.jsonl"))
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(rows) == 3 and rows[2].startswith("| loss on the task |")
+
+
 def test_with_max_steps_only_as_many_documents_are_tokenized_as_the_run_needs(finetune, tmp_path):
     """The last document that the seed draws is no text, which whoever tokenizes it refuses."""
     texts = [f"{number} {SENTENCES[number % 3]}" for number in range(1000)]

@@ -42,9 +42,8 @@ def _told(trainer: EWCMixin, metrics: dict[str, float]) -> str:
     old = before.get("eval_loss")
     known = ["-", f"{after:.4f}", "-"] if old is None else [f"{old:.4f}", f"{after:.4f}", f"{after - old:+.4f}"]
     rows.append(["loss on the task", *known])
-    (first_step, first), (_, last) = (trainer.retention_results or [(0, {})])[
-        :: len(trainer.retention_results) - 1 or 1
-    ]
+    results = trainer.retention_results or [(0, {})]
+    (first_step, first), (_, last) = results[0], results[-1]
     for name, result in last.items():
         cells = ["-", f"{result.perplexity:.2f}", "-"]
         if first_step == 0:
