@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 _COMMANDS = {
-    "demo": ("cli.demo", "run the main job on generated text"),
+    "demo": ("cli.demo", "tune a small model on generated text, held and not, and report what it forgets"),
     "estimate": ("recipes.estimate_importance", "estimate how important each weight is for what a model knows"),
     "rehearse": ("recipes.generate_rehearsal", "let a model write rows of text, and store its answers"),
     "finetune": ("recipes.finetune", "fine-tune a model, held to what it knew"),
@@ -36,7 +36,7 @@ Fine-tune a language model without it forgetting what it knew.
 {commands}
 
 Each command tells its options with --help. A mistake is told in one line; --debug shows where it was found. On several
-GPUs: accelerate launch -m ewc_hf COMMAND ..."""
+GPUs: accelerate launch -m ewc_hf COMMAND ...; what is for one process needs CUDA_VISIBLE_DEVICES=0 there."""
 
 
 def main(argv: list[str] | None = None) -> None:

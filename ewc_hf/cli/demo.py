@@ -1,4 +1,4 @@
-"""`ewc-hf demo`: the main job on generated text."""
+"""`ewc-hf demo`: a small model is tuned on generated text, held and not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DemoArguments:
 
 def main() -> None:
     """Run the demo, print the report's tables and the picture's path."""
-    description = "Run the main job on generated text."
+    description = "Tune a small model on generated text, held in several ways and not, and report what it forgets."
     (args,) = parse_arguments(DemoArguments, description=description)
     records = run_demo(args.output_dir)
     print(markdown_report(records, NAMES))

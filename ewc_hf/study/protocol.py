@@ -61,7 +61,7 @@ class Measurement:
     rehearsal_temperature: float = field(default=1.0, metadata={"help": "At which the rows are drawn."})
     rehearsal_top_k: int = field(default=32, metadata={"help": "Answers that are stored at each position."})
     window: int | None = field(
-        default=None, metadata={"help": "Tokens that the model sees at most; default its context."}
+        default=None, metadata={"help": "Tokens that the model sees at most; default its context, at most 1024."}
     )
     stride: int | None = field(default=None, metadata={"help": "Tokens that the window moves by; default half of it."})
     max_document_tokens: int | None = field(
