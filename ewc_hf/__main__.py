@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import version
 from typing import NoReturn
+
+from .version import __version__
 
 _COMMANDS = {
     "demo": ("cli.demo", "tune a small model on generated text, held and not, and report what it forgets"),
@@ -17,7 +18,7 @@ _COMMANDS = {
     "finetune": ("recipes.finetune", "fine-tune a model, held to what it knew"),
     "finetune-trl": ("recipes.finetune_trl", "the same of a chat model, with TRL"),
     "tasks": ("recipes.tasks_in_a_row", "learn several tasks one after another, protected in several ways"),
-    "evaluate": ("recipes.evaluate", "tell what a tuned model gained and lost, on texts and benchmarks"),
+    "evaluate": ("recipes.evaluate_model", "tell what a tuned model gained and lost, on texts and benchmarks"),
     "perplexity": ("cli.perplexity", "measure one model's perplexity on one text"),
     "diagnose": ("cli.diagnose", "tell in which weights a model's forgetting sits"),
     "inspect": ("cli.inspect", "draw which weights are important, and which words a model forgot"),
@@ -29,6 +30,11 @@ _COMMANDS = {
     "push": ("cli.push", "upload an importance or rehearsal rows to the Hub"),
 }
 """By name: the module, whose `main` reads `sys.argv` as every script does, and what it does."""
+_GOING_ON = {
+    **dict.fromkeys(("demo", "study", "sweep"), "; finished runs are kept, and the same command goes on"),
+    **dict.fromkeys(("estimate", "rehearse", "finetune", "finetune-trl"), "; --resume true goes on with what is kept"),
+}
+"""What an interrupted command says besides, where it can go on."""
 _USAGE = """usage: ewc-hf COMMAND ...
 
 Fine-tune a language model without it forgetting what it knew.
@@ -52,13 +58,19 @@ def main(argv: list[str] | None = None) -> None:
         lines = (f"  {command:<14}{does}" for command, (_, does) in _COMMANDS.items())
         print(_USAGE.format(commands="\n".join(lines)))
     elif name == "--version":
-        print(f"ewc_hf {version('ewc_hf')}")
+        print(f"ewc_hf {__version__}")
     elif name in _COMMANDS:
-        with _called(f"ewc-hf {name}", [word for word in words if word != "--debug"]):
-            _run(name, is_debugged="--debug" in words)
+        own = [at for at, word in enumerate(words) if word == "--debug" and not _has_value(words, at)]
+        with _called(f"ewc-hf {name}", [word for at, word in enumerate(words) if at not in own]):
+            _run(name, is_debugged=bool(own))
     else:
         near = get_close_matches(name, _COMMANDS, n=1)
         _stop("ewc-hf", f"expected a command, got '{name}'; {f'meant {near[0]}?' if near else 'see ewc-hf --help'}")
+
+
+def _has_value(words: list[str], at: int) -> bool:
+    """Tell whether a value follows an option, as that of `TrainingArguments` which is called `--debug` too has one."""
+    return at + 1 < len(words) and not words[at + 1].startswith("--")
 
 
 @contextmanager
@@ -82,7 +94,7 @@ def _run(name: str, is_debugged: bool) -> None:
     except KeyboardInterrupt:
         if is_debugged:
             raise
-        _stop(f"ewc-hf {name}", "interrupted; what is finished is kept, see --help for how to go on", 130)
+        _stop(f"ewc-hf {name}", f"interrupted{_GOING_ON.get(name, '')}", 130)
 
 
 class _Stopped(SystemExit):

@@ -14,7 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from transformers import AutoTokenizer
-from trl import ModelConfig, get_peft_config, get_quantization_config
+
+try:
+    from trl import ModelConfig, get_peft_config, get_quantization_config
+except ImportError as error:
+    raise ImportError(f"this needs TRL, got {error}: pip install 'ewc_hf[trl]'") from error
 
 from ewc_hf.cli import evaluate_and_tell, parse_arguments, publish, train_and_save
 from ewc_hf.data import document_texts, load_texts

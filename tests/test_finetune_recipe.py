@@ -57,11 +57,12 @@ def test_it_ends_with_what_was_gained_and_lost(finetune, tmp_path, capsys):
         for line in capsys.readouterr().out.splitlines()
         if line.startswith("|")
     ]
-    assert rows[0] == ["held-out", "before", "after", "rise (nats per token)"]
+    assert rows[0] == ["held-out", "before", "after", "rise"]
     task, books = rows[2:]
     assert (task[0], task[2]) == ("loss on the task", f"{metrics['eval_loss']:.4f}")
     assert float(task[2]) - float(task[1]) == pytest.approx(float(task[3]), abs=1e-4)
     assert (books[0], books[2]) == ("perplexity on books", f"{metrics['eval_books_perplexity']:.2f}")
+    assert books[3].endswith(" nats per token")
     rise, low, high = map(float, re.findall(r"[+-][\d.]+", books[3]))
     assert rise == pytest.approx(math.log(float(books[2]) / float(books[1])), abs=1e-3)
     assert low < rise < high

@@ -47,7 +47,9 @@ def test_importance_then_finetuning_then_perplexity(folder, config):
     metrics = json.loads((folder / "out" / "eval_results.json").read_text())
     assert metrics["eval_books_perplexity"] > 1
 
-    printed = launch(folder, config, "evaluate.py", "--base", "model", "--model", "out", "--text", "books=books.jsonl")
+    printed = launch(
+        folder, config, "evaluate_model.py", "--base", "model", "--model", "out", "--text", "books=books.jsonl"
+    )
     assert printed.count("| books | ") == 1
 
 

@@ -18,6 +18,7 @@ from ewc_hf.cli import parse_arguments
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "recipes").rglob("README.md"))]
 PAGE = (ROOT / "recipes/README.md").read_text(encoding="utf-8")
+MESSAGES = re.findall(r"^\| `(\w[^`]+)` \|", PAGE.partition("## When something is")[2], re.M)
 ROWS = [{"input_ids": [1 + i % 5, 2, 3, 4], "labels": [1 + i % 5, 2, 3, 4]} for i in range(16)]
 
 
@@ -37,6 +38,10 @@ def commands():
                 called = re.search(r"(?:recipes/(\w+)\.py|(?:-m ewc_hf|(?:^|/)ewc-hf)(?: ([\w-]+))?)(.*)", line)
                 if called and "benchmarks/" not in line and not re.match(r"\w+=", line):
                     yield pytest.param(*called.groups(), id=f"{page.parent.name}: {line.strip()[:60]}")
+
+
+def test_there_are_commands_and_messages():
+    assert len(list(commands())) > 20 and len(MESSAGES) > 8
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")  # TRL's
@@ -78,7 +83,7 @@ def test_its_code_runs(tmp_path, monkeypatch):
     assert ran >= 3
 
 
-@pytest.mark.parametrize("message", re.findall(r"^\| `(\w[^`]+)` \|", PAGE.partition("## When something is")[2], re.M))
+@pytest.mark.parametrize("message", MESSAGES)
 def test_each_message_is_one_of_the_package(message):
     sources = (path.read_text(encoding="utf-8") for path in (ROOT / "ewc_hf").rglob("*.py"))
     assert any(message in source for source in sources)

@@ -39,10 +39,11 @@ def parse_arguments(*dataclass_types: type, argv: list[str] | None = None, descr
     chosen, _ = _only_config().parse_known_args(words)
     if chosen.config is not None:
         _set_defaults(parser, Path(chosen.config))
-    *instances, _, unread = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
+    _, unread = parser.parse_known_args(words)
     if unread:
         parser.error(f"expected an option before each value, got {unread} without one")
-    return tuple(instances)
+    instances = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+    return tuple(instances[: len(dataclass_types)])
 
 
 def beside(model: str, output_dir: str | None) -> Path:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ..consolidation import StoredConsolidation
 from ..data import document_texts, load_texts
-from ..engines import place
+from ..engines import place, require_one_process
 from ..evaluation import TokenLoss, token_losses
 from ..storage import write_files
-from ..study import coloured_page, importance_picture, risen_table
+from ..study import coloured_page, importance_picture, risen_table, tokenizer_folder
 from .arguments import parse_arguments
 from .loading import LoadingArguments
 
@@ -51,6 +51,7 @@ def main() -> None:
     """Print tables, and write pictures of them."""
     description = "Draw which weights are important, and colour a text by what a tuned model no longer predicts."
     args, loading = parse_arguments(InspectArguments, LoadingArguments, description=description)
+    require_one_process()
     folder = Path(args.output_dir)
     if args.consolidation is not None:
         stored = StoredConsolidation.open(args.consolidation)
@@ -68,10 +69,11 @@ def _losses(args: InspectArguments, loading: LoadingArguments) -> list[list[list
     """Return the losses of each document's tokens, by the old model and by the tuned one."""
     assert args.base is not None and args.tuned is not None and args.text is not None
     dataset = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
-    tokenizer = loading.tokenizer(args.base)
+    tokenizer = loading.tokenizer(str(tokenizer_folder(args.base, args.tuned)))
     texts = document_texts(dataset, args.column, tokenizer)
     losses = []
     for name in (args.base, args.tuned):
         model = place(loading.model(name))
         losses.append([token_losses(model, tokenizer, text, args.max_document_tokens) for text in texts])
+        del model  # before the next one is loaded
     return losses

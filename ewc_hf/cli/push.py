@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..consolidation import CONFIG_NAME, Consolidation
+from ..engines import require_one_process
 from ..rehearsal import REHEARSAL_CONFIG, Rehearsal
 from .arguments import parse_arguments
 
@@ -27,6 +28,7 @@ class PushArguments:
 def main() -> None:
     """Upload what is there, and print the commits."""
     (args,) = parse_arguments(PushArguments, description="Upload an importance, rehearsal rows or both to the Hub.")
+    require_one_process()
     folder, options = Path(args.folder), {"subfolder": args.subfolder, "revision": args.branch}
     has_importance, has_rows = ((folder / name).is_file() for name in (CONFIG_NAME, REHEARSAL_CONFIG))
     if not (has_importance or has_rows):

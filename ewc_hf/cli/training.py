@@ -27,7 +27,8 @@ def train_and_save(trainer: EWCMixin, resume: bool) -> None:
 def evaluate_and_tell(trainer: EWCMixin) -> None:
     """Evaluate, store the metrics, and print what was gained and lost since the evaluation before the training."""
     metrics = trainer.evaluate()
-    if metrics["eval_loss"] < 700:  # of text; not the loss of a model that diverged
+    is_nll = not trainer.args.label_smoothing_factor and getattr(trainer.args, "loss_type", "nll").endswith("nll")
+    if is_nll and metrics["eval_loss"] < 700:  # not the loss of a model that diverged
         metrics["eval_perplexity"] = math.exp(metrics["eval_loss"])
     trainer.save_metrics("eval", metrics)
     if trainer.is_world_process_zero():
@@ -35,8 +36,8 @@ def evaluate_and_tell(trainer: EWCMixin) -> None:
 
 
 def _told(trainer: EWCMixin, metrics: dict[str, float]) -> str:
-    """Return a table of before and after, and the forgetting in words; a resumed run knows no before."""
-    rows, words = [["held-out", "before", "after", "rise (nats per token)"]], []
+    """Return a table of before and after, and the forgetting in words; intervals where this process read both."""
+    rows, words = [["held-out", "before", "after", "rise"]], []
     evaluations = [logs for logs in trainer.state.log_history if "eval_loss" in logs]
     before, after = evaluations[0] if evaluations[0]["step"] == 0 else {}, metrics["eval_loss"]
     old = before.get("eval_loss")
@@ -46,9 +47,15 @@ def _told(trainer: EWCMixin, metrics: dict[str, float]) -> str:
     (first_step, first), (_, last) = results[0], results[-1]
     for name, result in last.items():
         cells = ["-", f"{result.perplexity:.2f}", "-"]
-        if first_step == 0:
+        if first_step != 0 and (known_nll := before.get(f"eval_{name}_loss")) is not None:  # of a resumed run
+            cells = [f"{math.exp(known_nll):.2f}", cells[1], f"{result.nll - known_nll:+.4f} nats per token"]
+        elif first_step == 0:
             change = nll_change(first[name], result)
-            cells = [f"{first[name].perplexity:.2f}", f"{result.perplexity:.2f}", shown_change(change)]
+            cells = [
+                f"{first[name].perplexity:.2f}",
+                f"{result.perplexity:.2f}",
+                f"{shown_change(change)} nats per token",
+            ]
             words.append(rise_in_words(name, change))
         rows.append([f"perplexity on {name}", *cells])
     return "\n\n".join([markdown_table(rows), *words])

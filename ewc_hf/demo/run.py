@@ -61,7 +61,7 @@ def run_demo(output_dir: str) -> list[RunRecord]:
     return run_study(str(pretrained), data, parse_settings(SETTINGS), [0, 1], training, measurement)
 
 
-def demo_data(pretrained: str | Path, steps: int = 250) -> StudyData:
+def demo_data(pretrained: str | Path, steps: int = PRETRAINING_STEPS) -> StudyData:
     """Return generated books and dialogs, with a small GPT-2 that knows the books in a folder.
 
     >>> data = demo_data("out/demo/pretrained")

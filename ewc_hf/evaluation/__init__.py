@@ -11,7 +11,7 @@ from .retention import RetentionMixin
 from .search import farthest_within
 from .token_losses import Risen, TokenLoss, most_risen, token_losses
 
-METRIC = str(Path(__file__).with_name("token_perplexity.py"))
+METRIC = str(Path(__file__).with_name("evaluate_metric.py"))
 """What `evaluate.load` loads, without a network."""
 
 __all__ = [

@@ -73,6 +73,8 @@ def rise_in_words(name: str, change: NllChange) -> str:
         name: of the text.
         change: of its NLL.
     """
+    if not math.isfinite(change.nats):
+        return f"On {name} it has diverged: its NLL is no longer a finite number."
     if change.interval is not None and change.interval[0] <= 0 <= change.interval[1]:
         return f"On {name} no change can be told from chance: {shown_change(change)} nats per token."
     if change.nats < 0:
@@ -84,13 +86,14 @@ def rise_in_words(name: str, change: NllChange) -> str:
     )
 
 
-def write_scores(after: Scores, before: Scores | None, folder: Path) -> str:
+def write_scores(after: Scores, before: Scores | None, folder: Path, settings: Mapping[str, Any] | None = None) -> str:
     """Write `evaluation.md` and `evaluation.json`, each by way of a temporary name.
 
     Args:
         after: what the model scored.
         before: what the old model scored on the same texts and questions; None where there is none.
         folder: made where it is missing.
+        settings: how they were measured, for the record.
 
     Returns:
         The page, in Markdown.
@@ -100,7 +103,7 @@ def write_scores(after: Scores, before: Scores | None, folder: Path) -> str:
     """
     page = scores_page(after, before)
     models = [scores for scores in (before, after) if scores is not None]
-    record = {"models": [_record(scores) for scores in models], "versions": versions()}
+    record = {"models": [_record(scores) for scores in models], "settings": settings or {}, "versions": versions()}
     write_files(folder, {"evaluation.md": page.encode(), "evaluation.json": json_bytes(record)})
     return page
 
@@ -153,7 +156,10 @@ def _benchmarks(scores: Scores) -> list[list[str]]:
 
 def _changed_benchmarks(before: Scores, after: Scores) -> list[list[str]]:
     rows = [["benchmark", "metric", "questions", "before", "after", "difference"]]
-    for old, new in zip(before.benchmarks, after.benchmarks, strict=True):
+    known = {(each.name, each.metric): each for each in before.benchmarks}
+    for new in after.benchmarks:
+        if (old := known.get((new.name, new.metric))) is None:
+            continue
         changes = np.subtract(new.scores, old.scores).tolist()
         difference = f"{np.mean(changes):+.4f} ± {standard_error(changes):.4f}"
         means = [f"{old.mean:.4f}", f"{new.mean:.4f}"]

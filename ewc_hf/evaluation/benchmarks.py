@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -61,7 +60,8 @@ def evaluate_benchmarks(
 ) -> list[BenchmarkScore]:
     """Run tasks of EleutherAI's harness (`lm_eval`) and return what the model scored.
 
-    Metrics that are no mean over questions, such as a corpus's perplexity, are left out.
+    Metrics that are no mean over questions, such as a corpus's perplexity, are left out. Of a group all questions
+    count together, or each task by itself where its tasks share no metric.
 
     Args:
         model: a causal language model.
@@ -85,8 +85,8 @@ def evaluate_benchmarks(
         raise ValueError(f"expected a folder of lm_eval's YAML files, got '{folder}', which is none; check the path")
     own = None if folder is None else os.fspath(folder)
     manager = manager_of(include_path=own, include_defaults=own is None)
-    if not set(benchmarks) <= set(manager.all_tasks):
-        manager = manager_of(include_path=own)  # the harness's own, which take seconds to list
+    if not set(benchmarks) <= set(manager.all_subtasks):  # groups may name tasks of the harness
+        manager = manager_of(include_path=own)  # its own ones, which take seconds to list
     if unknown := [name for name in benchmarks if name not in manager.all_tasks]:
         near = [match for name in unknown for match in get_close_matches(name, manager.all_tasks)]
         hint = f"; nearest are {near}" if near else ""
@@ -105,29 +105,37 @@ def evaluate_benchmarks(
 
 
 def _scores_of(name: str, found: Mapping[str, Any]) -> list[BenchmarkScore]:
-    """Return what the harness found in one task or group: of each metric that is the mean of its questions' scores.
+    """Return what the harness found in a task or group: of each metric that is the mean of its questions' scores.
+
+    Where the tasks of a group share no such metric, each stands under its own name.
 
     Raises:
         ValueError: no metric is.
     """
-    per_metric: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
-    for task, questions in found["samples"].items():
-        for metric, kind in sorted({(metric, each["filter"]) for each in questions for metric in each["metrics"]}):
-            ordered = sorted((each for each in questions if each["filter"] == kind), key=lambda each: each["doc_id"])
-            scores = [each[metric] for each in ordered]
-            is_number = all(isinstance(score, int | float | np.number) for score in scores)
-            if is_number and math.isclose(np.mean(scores), found["results"][task][f"{metric},{kind}"], abs_tol=1e-9):
-                per_metric[metric, kind].append([float(score) for score in scores])
-    per_metric = {key: parts for key, parts in per_metric.items() if len(parts) == len(found["samples"])}
-    if not per_metric:
-        raise ValueError(f"expected a task with a metric that is a mean over questions, got '{name}', without one")
+    per_task = {task: _means(questions, found["results"][task]) for task, questions in found["samples"].items()}
+    if shared := [key for key in next(iter(per_task.values())) if all(key in scores for scores in per_task.values())]:
+        per_task = {name: {key: [*chain(*(scores[key] for scores in per_task.values()))] for key in shared}}
     better = {metric: higher for each in found["higher_is_better"].values() for metric, higher in each.items()}
-    return [
-        BenchmarkScore(
-            name, metric if kind == "none" else f"{metric}, {kind}", better[metric] is not False, list(chain(*parts))
-        )
-        for (metric, kind), parts in per_metric.items()
+    scores = [
+        BenchmarkScore(task, metric if kind == "none" else f"{metric}, {kind}", better[metric] is not False, values)
+        for task, per_metric in per_task.items()
+        for (metric, kind), values in per_metric.items()
     ]
+    if not scores:
+        raise ValueError(f"expected a task with a metric that is a mean over questions, got '{name}', without one")
+    return scores
+
+
+def _means(questions: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> dict[tuple[str, str], list[float]]:
+    """Return the scores of a task's questions by metric and filter, where their mean is what the harness says."""
+    means: dict[tuple[str, str], list[float]] = {}
+    for metric, kind in sorted({(metric, each["filter"]) for each in questions for metric in each["metrics"]}):
+        ordered = sorted((each for each in questions if each["filter"] == kind), key=lambda each: each["doc_id"])
+        scores: list[Any] = [each.get(metric) for each in ordered]
+        is_number = all(isinstance(score, int | float | np.number) for score in scores)
+        if is_number and math.isclose(np.mean(scores), results[f"{metric},{kind}"], abs_tol=1e-9):
+            means[metric, kind] = [float(score) for score in scores]
+    return means
 
 
 def _harness() -> tuple[Any, Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,10 +15,12 @@ class Document:
     Attributes:
         tokens: what begins every document, if anything, and then the document's own tokens.
         scored_text: the text of all tokens but the first of `tokens`.
+        token_texts: that text token by token; empty where a token is the rest of a character that begins in another.
     """
 
     tokens: list[int]
     scored_text: str
+    token_texts: list[str]
 
 
 def first_token(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -42,7 +45,9 @@ def read_document(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int
     first, kept = first_token(tokenizer), ids[:max_tokens]
     tokens = first + kept
     if len(tokens) < 2:
-        return Document(tokens, "")
+        return Document(tokens, "", [])
     begin = 0 if first else min(offsets[0][1], offsets[1][0])
     end = len(text) if len(kept) == len(ids) else offsets[len(kept) - 1][1]
-    return Document(tokens, text[begin:end])
+    ends = [*(min(stop, end) for _, stop in offsets[: len(kept) - 1]), end]
+    own = ends if first else ends[1:]
+    return Document(tokens, text[begin:end], [text[a:b] for a, b in pairwise([begin, *own])])

@@ -83,7 +83,7 @@ class PerplexityResult(Tabular):
             ["measured", "value"],
             ["documents", f"{len(self.documents):,}"],
             ["tokens", f"{self.num_tokens:,}"],
-            ["NLL (nats per token)", f"{self.nll:.4f}{shown_interval(self.nll_interval)}"],
+            ["NLL (nats per token, 95% interval)", f"{self.nll:.4f}{shown_interval(self.nll_interval)}"],
             ["perplexity per token", f"{self.perplexity:.2f}"],
             ["perplexity per word", f"{self.word_perplexity:.2f}"],
             ["perplexity per byte", f"{self.byte_perplexity:.4f}"],

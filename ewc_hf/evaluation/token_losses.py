@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ class TokenLoss:
     """How well a token of a document is predicted.
 
     Attributes:
-        text: the token's own characters.
+        text: its part of the document; empty where it is the rest of a character that begins in the token before.
         nll: its negative log-likelihood, nats.
     """
 
@@ -39,17 +40,25 @@ def token_losses(
         tokenizer: its tokenizer.
         text: the document.
         max_tokens: cut it after so many; None reads it whole.
+
+    Raises:
+        ValueError: a slow tokenizer, or a loss that is not finite.
     """
-    tokens = read_document(tokenizer, text, max_tokens).tokens
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"expected a fast tokenizer, which tells where its tokens are, got {type(tokenizer).__name__}"
+        )
+    document = read_document(tokenizer, text, max_tokens)
     window = int(min(context_of(model), 1024))
     device, losses = device_of(next(model.parameters())), []
     with evaluating(model), in_full_precision(model), without_cache(model):
-        for seen, scored in windows(tokens, window, max(window // 2, 1)):
+        for seen, scored in windows(document.tokens, window, max(window // 2, 1)):
             ids = torch.tensor([seen], device=device)
             logits, labels = model(input_ids=ids).logits[:, -scored - 1 : -1], ids[:, -scored:]
             losses += token_nll(logits, labels)[0].tolist()
-    words = [tokenizer.decode([token]) for token in tokens[1:]]
-    return [TokenLoss(word, loss) for word, loss in zip(words, losses, strict=True)]
+    if not all(map(math.isfinite, losses)):
+        raise ValueError(f"expected finite losses, got NaN or infinity from {type(model).__name__}; it has diverged")
+    return [TokenLoss(each, loss) for each, loss in zip(document.token_texts, losses, strict=True)]
 
 
 @dataclass(frozen=True)

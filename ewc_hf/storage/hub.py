@@ -115,18 +115,26 @@ def upload(
 
     Returns:
         The commit's URL.
+
+    Raises:
+        ValueError: the Hub refuses, or cannot be reached.
     """
     api = HfApi(token=token)
     with TemporaryDirectory() as scratch, warnings.catch_warnings():
         write(Path(scratch))
-        repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         warnings.filterwarnings("ignore", ".*about to commit a data file", UserWarning)  # rows belong to their model
-        commit = api.upload_folder(
-            repo_id=repo,
-            folder_path=scratch,
-            path_in_repo=subfolder or None,
-            allow_patterns=patterns,
-            revision=revision,
-            commit_message=commit_message,
-        )
+        try:
+            commit = api.upload_folder(
+                repo_id=api.create_repo(repo_id, private=private, exist_ok=True).repo_id,
+                folder_path=scratch,
+                path_in_repo=subfolder or None,
+                allow_patterns=patterns,
+                revision=revision,
+                commit_message=commit_message,
+            )
+        except Exception as error:
+            raise ValueError(
+                f"expected a repository that can be written, got '{repo_id}' ({type(error).__name__}: {error}); check "
+                "its name, the login and the network"
+            ) from error
     return str(commit.commit_url)

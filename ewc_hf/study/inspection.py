@@ -45,7 +45,7 @@ def risen_table(documents: Sequence[Losses], number: int) -> str:
     """Return a table of the tokens whose loss rose most, the worst first, in Markdown."""
     rows = [["after", "token", "nats before", "after", "rise"]]
     for each in most_risen(documents, number):
-        context, token = (repr(text).strip("'\"").replace("|", "\\|") for text in (each.context, each.text))
+        context, token = (repr(text)[1:-1].replace("|", "\\|") for text in (each.context, each.text))
         rise = f"{each.after - each.before:+.2f}"
         rows.append([f"…{context}", f"`{token}`", f"{each.before:.2f}", f"{each.after:.2f}", rise])
     return markdown_table(rows)

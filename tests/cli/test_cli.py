@@ -46,9 +46,14 @@ def measured(tmp_path, monkeypatch, model, *words):
     return json.loads((tmp_path / "result.json").read_text())
 
 
+def rows(capsys):
+    """The cells of what was printed."""
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in capsys.readouterr().out.splitlines()]
+
+
 def test_perplexity_prints_and_stores_the_result(tmp_path, monkeypatch, capsys):
     stored = measured(tmp_path, monkeypatch, tiny_gpt2())
-    assert f"| perplexity per token | {stored['perplexity']:.2f} " in capsys.readouterr().out
+    assert ["perplexity per token", f"{stored['perplexity']:.2f}"] in rows(capsys)
     assert len(stored["documents"]) == 1
 
 
@@ -61,7 +66,7 @@ def test_a_checkpoint_of_half_precision_is_measured_in_float32_unless_asked(tmp_
         model.to(getattr(torch, precision)), tiny_tokenizer(), [" ".join(SENTENCES)], progress=False
     )
     assert (stored["nll"], stored["precision"]) == (pytest.approx(expected.nll, rel=1e-6), precision)
-    assert f"| precision            | {precision} " in capsys.readouterr().out
+    assert ["precision", precision] in rows(capsys)
 
 
 @pytest.mark.parametrize("words", [[], ["--bos_in_each_window"]], ids=["once", "in each window"])
@@ -120,6 +125,14 @@ def test_debug_shows_where_a_mistake_was_found():
         main(["perplexity", "--model", "m", "--text", "no/such/file.txt", "--debug"])
 
 
+def test_the_trainers_own_option_of_that_name_is_left_to_it(monkeypatch):
+    seen = []
+    monkeypatch.setattr("ewc_hf.cli.demo.main", lambda: seen.append(sys.argv))
+    main(["demo", "--debug", "underflow_overflow"])
+    main(["demo", "--debug", "--output_dir", "out"])
+    assert seen == [["ewc-hf demo", "--debug", "underflow_overflow"], ["ewc-hf demo", "--output_dir", "out"]]
+
+
 def test_an_interrupt_is_one_line(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -129,7 +142,9 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["demo"])
     assert stopped.value.code == 130
-    assert capsys.readouterr().err.startswith("ewc-hf demo: interrupted; what is finished is kept")
+    assert (
+        capsys.readouterr().err == "ewc-hf demo: interrupted; finished runs are kept, and the same command goes on\n"
+    )
 
 
 def test_the_process_keeps_its_own_words(monkeypatch, tmp_path):
@@ -155,7 +170,7 @@ WRONG = {
     "a typo": (["--modle", "m"], r"unknown options \['--modle'\]"),
     "two typos": (["--modle", "m", "--txet", "t"], r"unknown options \['--modle', '--txet'\]"),
     "an option of another command": (["--sparsity_of_all", "1"], "unknown options"),
-    "a stray word": (["stray"], "expected an option before each value|required|expected"),
+    "a stray word": (["stray"], "expected an option before each value|the following arguments are required"),
     "a config that is not there": (["--config", "no.yaml"], "expected a YAML file, got 'no.yaml', unreadable"),
 }
 

@@ -30,6 +30,7 @@ def test_before_and_after_on_each_text(tmp_path, words, capsys):
     main([*words, dialogs, "--base", str(tmp_path / "old"), "--output_dir", str(tmp_path / "out")])
     assert capsys.readouterr().out == (tmp_path / "out" / "evaluation.md").read_text() + "\n"
     models = stored(tmp_path / "out")["models"]
+    assert stored(tmp_path / "out")["settings"]["dtype"] == "float32"
     assert [list(model["texts"]) for model in models] == [["books", dialogs]] * 2
     for model in models:
         expected = evaluate_perplexity(
@@ -52,6 +53,7 @@ def test_one_model_alone_is_printed(words, capsys):
         (["books=other.txt"], "expected texts of different names, got two of 'books'"),
         (["--benchmarks", "arc_easy", "--benchmark_folder", "no/folder"], "expected a folder of lm_eval's YAML files"),
         (["dialogs=no/such/file.txt"], "which does not exist"),
+        (["--max_questions", "3"], "expected --benchmarks beside max_questions, got none; leave them out"),
     ],
 )
 def test_mistakes_are_one_line(words, more, message):

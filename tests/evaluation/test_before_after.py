@@ -88,4 +88,5 @@ def test_a_rise_in_words():
     )
     assert "became better, by 0.5000" in rise_in_words("books", NllChange(-0.5, (-0.6, -0.4)))
     assert "no change can be told from chance" in rise_in_words("books", NllChange(0.1, (-0.1, 0.3)))
+    assert "has diverged" in rise_in_words("books", NllChange(float("nan"), None))
     assert "it forgot 0.1000" in rise_in_words("books", NllChange(0.1, None))

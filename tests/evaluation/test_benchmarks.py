@@ -70,6 +70,17 @@ def test_a_group_is_all_its_questions_together(tmp_path, model, tokenizer, quest
     assert (both.name, both.scores) == ("both", once.scores * 2)
 
 
+def test_of_a_group_without_a_common_metric_each_task_stands_alone(tmp_path, model, tokenizer, questions):
+    folder = tmp_path / "tasks"
+    text = (folder / "book_endings.yaml").read_text()
+    other = text.replace("task: book_endings", "task: by_length").replace("  - metric: acc\n", "")
+    (folder / "by_length.yaml").write_text(other)
+    (folder / "book_endings.yaml").write_text(text.replace("  - metric: acc_norm\n", ""))
+    (folder / "both.yaml").write_text("group: both\ntask: [book_endings, by_length]\n")
+    found = evaluate_benchmarks(model, tokenizer, ["both"], folder=folder)
+    assert {(score.name, score.metric) for score in found} == {("book_endings", "acc"), ("by_length", "acc_norm")}
+
+
 def test_only_the_first_questions_and_the_mode_of_the_model_stays(tmp_path, model, tokenizer, questions):
     model.train()
     whole, few = (

@@ -69,6 +69,15 @@ def test_evaluate_loads_it_offline(monkeypatch, tmp_path, datasets_cache):
     assert found["nll"] == pytest.approx(expected, rel=1e-6) and found["num_tokens"] == 4
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_evaluate_refuses_losses_that_are_shifted_already(tmp_path, datasets_cache):
+    import evaluate
+
+    metric = evaluate.load(METRIC, cache_dir=str(tmp_path), experiment_id="shifted")
+    with pytest.raises(ValueError, match="expected a loss for each label of each example, got other numbers"):
+        metric.compute(predictions=[[1.0, 2.0]], references=[[5, 6, 7]])
+
+
 @pytest.mark.parametrize(
     ("nll", "labels", "message"),
     [

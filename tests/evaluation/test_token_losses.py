@@ -1,6 +1,7 @@
 """The loss of each token, against the perplexity of the whole; and the tokens that are predicted worse."""
 
 import pytest
+import torch
 from tiny import BOS, SENTENCES, tiny_gpt2, tiny_tokenizer
 
 from ewc_hf import evaluate_perplexity
@@ -17,6 +18,23 @@ def test_the_losses_sum_up_to_the_documents(bos_token):
     assert len(losses) == whole.num_tokens == 50
     assert sum(each.nll for each in losses) / 50 == pytest.approx(whole.nll, rel=1e-5)
     assert TEXT.startswith("".join(each.text for each in losses))
+
+
+def test_a_character_of_several_tokens_stands_with_the_first():
+    text = "The star ✶ fell, señor."
+    losses = token_losses(tiny_gpt2(), tiny_tokenizer(), text)
+    assert "".join(each.text for each in losses) == text
+    assert "✶" in [each.text.strip() for each in losses] and "" in [each.text for each in losses]
+
+
+def test_a_model_that_diverged_is_told():
+    model = tiny_gpt2()
+    with torch.no_grad():
+        model.transformer.ln_f.weight.fill_(float("nan"))
+    with pytest.raises(
+        ValueError, match="expected finite losses, got NaN or infinity from GPT2LMHeadModel; it has di"
+    ):
+        token_losses(model, tiny_tokenizer(), TEXT)
 
 
 def test_the_worst_come_first_with_what_is_before_them():

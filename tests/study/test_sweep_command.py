@@ -43,7 +43,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_records(tmp_path, words, monke
 
     with (
         monkeypatch.context() as patched,
-        pytest.raises(SystemExit, match="ewc-hf sweep: interrupted; what is finished is kept"),
+        pytest.raises(SystemExit, match="ewc-hf sweep: interrupted; finished runs are kept"),
     ):
         patched.setattr(training.EWCTrainer, "train", interrupted)
         main([*words, "--output_dir", str(tmp_path / "parts")])

@@ -23,6 +23,10 @@ class TokenPerplexity(evaluate.Metric):
         )
 
     def _compute(self, predictions: list[list[float]], references: list[list[int]]) -> dict[str, float]:
+        if [*map(len, predictions)] != [*map(len, references)] or not references:
+            raise ValueError(
+                "expected a loss for each label of each example, got other numbers, or none; see position_nll"
+            )
         length = max(map(len, references))
         nll = [[*losses, *[0.0] * (length - len(losses))] for losses in predictions]
         labels = [[*each, *[-100] * (length - len(each))] for each in references]

@@ -1,6 +1,6 @@
 r"""Measure a model on held-out texts and benchmarks; beside the old one, what it gained and lost.
 
-accelerate launch recipes/evaluate.py --model out/tuned --base gpt2 --text books=books_test.parquet \
+accelerate launch recipes/evaluate_model.py --model out/tuned --base gpt2 --text books=books_test.parquet \
     --benchmarks arc_easy hellaswag --output_dir out/evaluation
 """
 
@@ -18,6 +18,7 @@ from ewc_hf.cli import LoadingArguments, WindowArguments, parse_arguments
 from ewc_hf.data import document_texts, load_texts
 from ewc_hf.engines import place, process_index
 from ewc_hf.evaluation import Scores, evaluate_benchmarks, evaluate_perplexity, scores_page, write_scores
+from ewc_hf.study import tokenizer_folder
 
 
 @dataclass
@@ -53,16 +54,21 @@ class EvaluateArguments:
         """Check that there is something to measure.
 
         Raises:
-            ValueError: neither text nor benchmark.
+            ValueError: neither text nor benchmark, or an option of one of them without it.
         """
         if not (self.text or self.benchmarks):
             raise ValueError("expected something to measure, got neither --text nor --benchmarks; name one")
+        of_benchmarks, of_text = ("benchmark_folder", "max_questions", "num_fewshot"), ("column", "max_documents")
+        for needed, names in (("benchmarks", of_benchmarks), ("text", of_text)):
+            idle = [name for name in names if getattr(self, name) is not None]
+            if idle and not getattr(self, needed):
+                raise ValueError(f"expected --{needed} beside {', '.join(idle)}, got none; leave them out")
 
 
 def main() -> None:
     """Measure, write, and print the page."""
     args, windows, loading = parse_arguments(EvaluateArguments, WindowArguments, LoadingArguments, description=__doc__)
-    tokenizer = loading.tokenizer(args.base or args.model)
+    tokenizer = loading.tokenizer(args.model if args.base is None else str(tokenizer_folder(args.base, args.model)))
     texts = {}
     for name, source in _named(args.text).items():
         dataset = load_texts(source, split=args.split, max_documents=args.max_documents, seed=args.seed)
@@ -70,8 +76,11 @@ def main() -> None:
     measured = partial(_scores, tokenizer=tokenizer, texts=texts, args=args, windows=windows, loading=loading)
     before, after = None if args.base is None else measured(args.base), measured(args.model)
     if process_index() == 0:
-        folder = args.output_dir
-        print(scores_page(after, before) if folder is None else write_scores(after, before, Path(folder)))
+        if args.output_dir is None:
+            print(scores_page(after, before))
+        else:
+            settings = {**asdict(args), **asdict(windows), "dtype": loading.dtype}
+            print(write_scores(after, before, Path(args.output_dir), settings))
 
 
 def _named(texts: Sequence[str]) -> dict[str, str]:
