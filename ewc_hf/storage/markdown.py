@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from html import escape
 
@@ -22,7 +23,7 @@ def html_table(rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
 
 
-class Tabular:
+class Tabular(ABC):
     """What shows itself as a table: in a notebook, and as text."""
 
     def summary(self) -> str:
@@ -33,6 +34,6 @@ class Tabular:
         """Return what a notebook shows."""
         return f"<p>{escape(repr(self))}</p>{html_table(self._rows())}"
 
+    @abstractmethod
     def _rows(self) -> list[list[str]]:
         """Return the cells, the first row as the table's head."""
-        raise NotImplementedError

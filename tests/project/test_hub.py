@@ -11,7 +11,7 @@ from hub_stand_in import TOKEN, serving
 
 from ewc_hf.storage import hub_source
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

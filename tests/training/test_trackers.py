@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parent / "tracked_run.py"
+PROGRAM = Path(__file__).parents[1] / "tracked_run.py"
 EACH_STEP = ("loss", "ewc_penalty", "ewc_predicted_forgetting", "rehearsal_kl")
 EACH_EVALUATION = ("eval_loss", "eval_books_loss", "eval_books_perplexity")
 AT_THE_END = ("forgetting", "forgetting_budget", "forgetting_t")

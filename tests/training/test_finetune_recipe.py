@@ -14,7 +14,7 @@ from tiny import SENTENCES, save_tiny_checkpoint, tiny_gpt2, tiny_tokenizer
 
 from ewc_hf.rehearsal import generate_rehearsal
 
-RECIPE = Path(__file__).parents[1] / "recipes/finetune.py"
+RECIPE = Path(__file__).parents[2] / "recipes/finetune.py"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import ewc_hf
 
 ROOT = Path(ewc_hf.__file__).parent
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "../shared/design/ARCHITECTURE.md"
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 ROWS = (

@@ -15,7 +15,7 @@ from tiny import SENTENCES, save_tiny_checkpoint
 
 import ewc_hf
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BUILD = "import setuptools.build_meta as b, sys; to = sys.argv[1]; b.build_wheel(to); b.build_sdist(to)"
 pytestmark = pytest.mark.slow
 
@@ -66,6 +66,7 @@ def test_the_wheel_holds_the_package_and_the_recipes_and_nothing_else(dist):
 
 
 def test_the_source_distribution_holds_no_test(dist):
+    """Setuptools adds files that are called tests/test*.py, without what they import: there are none."""
     _, names = names_in(dist)
     assert {"README.md", "LICENSE", "pyproject.toml", "recipes/finetune.py", "ewc_hf/trainer.py"} <= names
     assert not [name for name in names if name.startswith(("tests", "notebooks", "recipes/results"))]

@@ -15,7 +15,7 @@ import ewc_hf
 from ewc_hf.__main__ import _COMMANDS
 from ewc_hf.cli import parse_arguments
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "recipes").rglob("README.md"))]
 PAGE = (ROOT / "recipes/README.md").read_text(encoding="utf-8")
 MESSAGES = re.findall(r"^\| `(\w[^`]+)` \|", PAGE.partition("## When something is")[2], re.M)
@@ -74,7 +74,7 @@ def test_its_code_runs(tmp_path, monkeypatch):
     ran = 0
     for block in blocks("python", PAGE):
         if "push_to_hub" in block or "hyperparameter_search" in block or "EWCSFTTrainer" in block:
-            continue  # tests/test_hub.py, tests/study/test_search.py and tests/trl_bridge run these
+            continue  # tests/project/test_hub.py, tests/study/test_search.py and tests/trl_bridge run these
         small = block.replace(
             "generate_rehearsal(model, tokenizer)", "generate_rehearsal(model, tokenizer, num_rows=4)"
         )

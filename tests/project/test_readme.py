@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny import save_tiny_checkpoint
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument")
@@ -25,4 +25,4 @@ def test_the_files_it_names_exist():
     names = set(re.findall(r"(?:recipes|\.ci)/[\w/.]+\w", README))
     assert names
     for name in names:
-        assert (Path(__file__).parent.parent / name).exists(), name
+        assert (Path(__file__).parents[2] / name).exists(), name
