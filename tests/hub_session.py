@@ -36,6 +36,7 @@ def main():
     made.push_to_hub("someone/old", subfolder="with/anchor")
     made.push_to_hub("someone/alone", private=True, commit_message="alone")
     rows.push_to_hub("someone/old")
+    told["no write"] = refused(lambda: rows.push_to_hub("someone/alone", token="hf_other"))
     told["wrong token"] = refused(lambda: Consolidation.from_pretrained("someone/alone", token="hf_other"))
     for source in ("someone/old", "someone/old@main/with/anchor", "hf://someone/alone"):
         got = Consolidation.from_pretrained(source)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import BOS, SENTENCES, tiny_gpt2, tiny_tokenizer
+from tiny import BOS, EOS, SENTENCES, tiny_gpt2, tiny_tokenizer
 
 from ewc_hf import evaluate_perplexity
 from ewc_hf.evaluation import TokenLoss, most_risen, token_losses
@@ -10,14 +10,16 @@ from ewc_hf.evaluation import TokenLoss, most_risen, token_losses
 TEXT = " ".join(SENTENCES)
 
 
-@pytest.mark.parametrize("bos_token", [None, BOS])
-def test_the_losses_sum_up_to_the_documents(bos_token):
-    model, tokenizer = tiny_gpt2(), tiny_tokenizer(bos_token=bos_token)
+@pytest.mark.parametrize(("eos_token", "bos_token"), [(EOS, None), (EOS, BOS), (None, None)])
+def test_the_losses_sum_up_to_the_documents(eos_token, bos_token):
+    """Without a token to begin with the first token has no loss."""
+    model, tokenizer = tiny_gpt2(), tiny_tokenizer(eos_token, bos_token)
     losses = token_losses(model, tokenizer, TEXT, max_tokens=50)
     whole = evaluate_perplexity(model, tokenizer, [TEXT], max_document_tokens=50, progress=False)
-    assert len(losses) == whole.num_tokens == 50
-    assert sum(each.nll for each in losses) / 50 == pytest.approx(whole.nll, rel=1e-5)
-    assert TEXT.startswith("".join(each.text for each in losses))
+    assert len(losses) == whole.num_tokens == (50 if eos_token else 49)
+    assert sum(each.nll for each in losses) / len(losses) == pytest.approx(whole.nll, rel=1e-5)
+    first = "" if eos_token else "Th"
+    assert TEXT.startswith(first + "".join(each.text for each in losses))
 
 
 def test_a_character_of_several_tokens_stands_with_the_first():

@@ -65,6 +65,7 @@ def test_rows_and_private_repositories(session):
     assert {"rehearsal.parquet", "rehearsal_config.json"} <= files(hub, "someone/old").keys()
     assert hub.private == {"someone/alone"}
     assert "expected a folder or a Hub id that can be reached, got 'someone/alone'" in told["wrong token"]
+    assert "expected a repository that can be written, got 'someone/alone'" in told["no write"]
     assert "and a Hub id as anchor_source, got '" in told["a folder as anchor"]
 
 

@@ -68,6 +68,20 @@ def test_it_ends_with_what_was_gained_and_lost(finetune, tmp_path, capsys):
     assert low < rise < high
 
 
+def test_a_resumed_run_knows_what_was_before_it(finetune, tmp_path, capsys):
+    for name, texts in (("task", SENTENCES * 9), ("books", SENTENCES[::-1] * 2)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    held_out = ["--task_test", str(tmp_path / "task.jsonl"), "--retention_test", str(tmp_path / "books.jsonl")]
+    often = ["--save_strategy", "steps", "--save_steps", "2", "--learning_rate", "1e-2"]
+    told = []
+    for steps in (["--max_steps", "2"], ["--max_steps", "4", "--resume", "true"]):
+        finetune(*held_out, *often, *steps)
+        told.append([line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("|")][3])
+    assert told[0][2] == told[1][2], "the perplexity before both"
+    assert told[0][3] != told[1][3]
+    assert re.fullmatch(r" [+-]\d\.\d{4} nats per token *", told[1][4]), "no interval, since other processes read it"
+
+
 def test_without_retention_texts_it_tells_of_the_task_alone(finetune, tmp_path, capsys):
     (tmp_path / "task.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in SENTENCES * 9))
     finetune("--max_steps", "2", "--task_test", str(tmp_path / "task.jsonl"))
