@@ -20,6 +20,9 @@ _MEASURED_LAMBDAS = {Method.MAS: 100, Method.L2: 0.01}
 """In other units, from the forgetting study: MAS with coupling `decoupled`, L2 with `loss`."""
 
 
+_HANDED_ON = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+
 class StateDtype(ExplicitEnum):
     """The precision in which importance and anchor are held while a model is trained."""
 
@@ -151,17 +154,22 @@ class EWCConfig(EWCFields, TrainingArguments):
     """
 
 
-def trainer_signature(trainer_class: type, mixin: type) -> inspect.Signature:
-    """Return what a `Trainer` class and the mixin before it take in all, for editors and notebooks.
+class CompleteSignature:
+    """What a class takes in all, as its `__signature__`, for editors and notebooks.
 
-    Args:
-        trainer_class: whose arguments come first.
-        mixin: whose keyword arguments are added, and those of its own bases.
+    An `__init__` with `*args` and `**kwargs` hands them on to the next one in the order of the class's bases.
     """
-    makers = [vars(cls)["__init__"] for cls in mixin.__mro__[:-1] if "__init__" in vars(cls)]
-    added = [each for maker in makers for each in inspect.signature(maker).parameters.values()]
-    keywords = [each for each in added if each.kind is inspect.Parameter.KEYWORD_ONLY]
-    return inspect.Signature([*inspect.signature(trainer_class).parameters.values(), *keywords])
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        """Return the signature of the class that is asked, be it a subclass with an `__init__` of its own."""
+        parameters: dict[str, inspect.Parameter] = {}
+        for maker in [vars(cls)["__init__"] for cls in owner.__mro__[:-1] if "__init__" in vars(cls)]:
+            known = {name: each for name, each in parameters.items() if each.kind not in _HANDED_ON}
+            _, *others = inspect.signature(maker).parameters.values()
+            parameters = known | {each.name: each for each in others if each.name not in known}
+            if not _HANDED_ON <= {each.kind for each in parameters.values()}:
+                break
+        return inspect.Signature(sorted(parameters.values(), key=lambda each: each.kind))
 
 
 def _budget(value: float | str | None) -> float | None:

@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.utils import logging
 
 from .card import CardMixin
-from .config import EWCFields, StateDtype, trainer_signature
+from .config import CompleteSignature, EWCFields, StateDtype
 from .consolidation import NATS_PER_TOKEN, Consolidation, StoredConsolidation
 from .data import ContextMixin
 from .engines import agreed, require_engine, stepped_parameters
@@ -62,6 +62,8 @@ class EWCMixin(ContextMixin, BudgetMixin, ResumingMixin, CardMixin):
 
     With `ewc_synaptic=True`, penalty or not, `synaptic_consolidation()` tells afterwards what the run learned.
     """
+
+    __signature__ = CompleteSignature()
 
     def __init__(
         self,
@@ -231,8 +233,6 @@ class EWCTrainer(EWCMixin, Trainer):
 
     >>> trainer = EWCTrainer(model=model, args=EWCConfig("out"), consolidation="old", train_dataset=blocks)
     """
-
-    __signature__ = trainer_signature(Trainer, EWCMixin)
 
 
 class _TrainingBegins(TrainerCallback):

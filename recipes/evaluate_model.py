@@ -108,7 +108,7 @@ def _scores(
     loading: LoadingArguments,
 ) -> Scores:
     gc.collect()  # the model before
-    model = place(loading.model(name))
+    model = place(loading.model(name, base=args.base))
     benchmarks = []  # first, since a name may be unknown
     if args.benchmarks:
         benchmarks = evaluate_benchmarks(

@@ -73,7 +73,7 @@ def _losses(args: InspectArguments, loading: LoadingArguments) -> list[list[list
     texts = document_texts(dataset, args.column, tokenizer)
     losses = []
     for name in (args.base, args.tuned):
-        model = place(loading.model(name))
+        model = place(loading.model(name, base=args.base))
         losses.append([token_losses(model, tokenizer, text, args.max_document_tokens) for text in texts])
         del model  # before the next one is loaded
     return losses

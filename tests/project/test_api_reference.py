@@ -12,7 +12,7 @@ from small_runs import arguments
 from tiny import SENTENCES, save_tiny_checkpoint, tiny_gpt2, tiny_tokenizer
 
 import ewc_hf
-from ewc_hf import EWCConfig, EWCTrainer, generate_rehearsal
+from ewc_hf import EWCConfig, EWCMixin, EWCTrainer, generate_rehearsal
 
 NAMES = [name for name in ewc_hf.__all__ if name != "__version__"]
 ROOMS = ("data", "evaluation", "importance", "rehearsal", "study")
@@ -65,6 +65,26 @@ def test_an_editor_is_told_all_arguments_of_the_trainer():
     }  # fmt: skip
     assert list(given)[:2] == ["model", "args"]
     assert {"ewc_lambda", "learning_rate"} <= inspect.signature(EWCConfig).parameters.keys()
+
+
+def test_an_editor_is_told_all_arguments_of_a_users_own_trainer():
+    class Noisy(EWCTrainer):
+        def __init__(self, noise, *args, seed=0, **kwargs):
+            super().__init__(*args, **kwargs)
+
+    class Closed(EWCTrainer):
+        def __init__(self, model, noise):
+            super().__init__(model)
+
+    class Sequences(EWCMixin, transformers.Seq2SeqTrainer):
+        pass
+
+    theirs = [*inspect.signature(EWCTrainer).parameters]
+    assert [*inspect.signature(Noisy).parameters] == ["noise", *theirs[:-3], "seed", *theirs[-3:]]
+    assert [*inspect.signature(Closed).parameters] == ["model", "noise"]
+    of_sequences = [*inspect.signature(transformers.Seq2SeqTrainer).parameters]
+    assert [*inspect.signature(Sequences).parameters] == [*of_sequences, *theirs[-3:]]
+    assert {"consolidation", "args", "kwargs"} <= inspect.signature(EWCMixin).parameters.keys()
 
 
 def test_the_reference_is_built_without_a_warning(tmp_path):
