@@ -52,11 +52,12 @@ def main() -> None:
         StudyArguments, StudyTexts, EWCConfig, Measurement, description=__doc__
     )
 
+    settings = parse_settings(args.settings)
+
     # 1. Text: packed blocks to learn from, whole documents to measure on.
     data = read_study_data(texts)
 
     # 2. Importance, fine-tuning and perplexity for each setting and seed.
-    settings = parse_settings(args.settings)
     records = run_study(texts.model, data, settings, args.seeds, training, measurement, texts.shared, args.lora_rank)
 
     # 3. The report's tables, and which lambda is best; the same and the pictures are in the output folder.

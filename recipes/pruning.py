@@ -21,10 +21,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ewc_hf import estimate_importance, evaluate_perplexity
 from ewc_hf.cli import parse_arguments
@@ -48,7 +46,7 @@ from ewc_hf.continual import (
 from ewc_hf.data import document_texts, load_texts, pack
 from ewc_hf.engines import launched, place, require_one_process
 from ewc_hf.importance import Method, PruningScope, prune_weights
-from ewc_hf.storage import hub_arguments
+from ewc_hf.storage import load_causal_lm, load_tokenizer
 from ewc_hf.study import ESTIMATED, MAGNITUDE, Degradation, write_degradation
 
 
@@ -121,8 +119,8 @@ def prune_language_model(
     args: PruningArguments, text: TextArguments, sparsities: Sequence[float]
 ) -> list[Degradation]:
     """Measure held-out text; magnitude needs no text, so it is one run."""
-    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(text.model))
-    model = place(AutoModelForCausalLM.from_pretrained(**hub_arguments(text.model), dtype=torch.float32))
+    tokenizer = load_tokenizer(text.model)
+    model = place(load_causal_lm(text.model))
     blocks = pack(load_texts(text.text, max_documents=text.max_documents), tokenizer, text.block_size)
     texts = load_texts(text.text_test, split="test", max_documents=text.max_test_documents)
     held_out = document_texts(texts, tokenizer=tokenizer)

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ewc_hf import estimate_importance
 from ewc_hf.cli import parse_arguments
@@ -41,7 +40,7 @@ from ewc_hf.continual import (
 from ewc_hf.data import load_texts, pack
 from ewc_hf.engines import launched, place, require_one_process
 from ewc_hf.importance import Method
-from ewc_hf.storage import hub_arguments
+from ewc_hf.storage import load_causal_lm, load_tokenizer
 
 
 @dataclass
@@ -96,10 +95,8 @@ def main() -> None:
         known.remember(stack, tasks[0])
         learned[name], spreads[name] = (stack, known), spread_by_kind(known.consolidation.importance)
     if args.model is not None:
-        model = place(AutoModelForCausalLM.from_pretrained(**hub_arguments(args.model), dtype=torch.float32))
-        blocks = pack(
-            load_texts(args.text), AutoTokenizer.from_pretrained(**hub_arguments(args.model)), args.block_size
-        )
+        model = place(load_causal_lm(args.model))
+        blocks = pack(load_texts(args.text), load_tokenizer(args.model), args.block_size)
         importance = estimate_importance(model, blocks, method, num_examples=args.num_examples).importance
         spreads[Path(args.model).name] = spread_by_kind(importance)
 

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoTokenizer
 
 from ewc_hf.cli import parse_arguments
 from ewc_hf.config import EWCConfig
 from ewc_hf.data import document_texts, load_texts, pack
-from ewc_hf.storage import hub_arguments
+from ewc_hf.storage import load_tokenizer
 from ewc_hf.study import Measurement, SequenceTask, parse_settings, run_sequence, write_sequence
 
 
@@ -59,12 +58,14 @@ def main() -> None:
     """Learn the tasks in every setting, and write the report."""
     args, training, measurement = parse_arguments(TasksArguments, EWCConfig, Measurement, description=__doc__)
 
+    settings = parse_settings(args.settings)
+
     # 1. The old text and the tasks: packed blocks to learn from, whole documents to measure on.
     retention = load_texts(args.retention, max_documents=args.max_retention_documents)
     texts = [(args.retention_name, retention, load_texts(args.retention_test, split="test")), *read_tasks(args)]
 
     # 2. The tasks one after another, in each setting.
-    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
+    tokenizer = load_tokenizer(args.model)
     tasks = [
         SequenceTask(
             name,
@@ -73,7 +74,6 @@ def main() -> None:
         )
         for name, train, test in texts
     ]
-    settings = parse_settings(args.settings)
     runs = run_sequence(args.model, tasks, settings, args.seeds, training, measurement, args.decay)
 
     # 3. What is left of each.

@@ -37,7 +37,7 @@ class InspectArguments:
         """Check that there is something to look at.
 
         Raises:
-            ValueError: neither an importance nor two models and a text, or only some of these three.
+            ValueError: neither an importance nor two models and a text, or only some of these three, or no token.
         """
         pair = (self.base, self.tuned, self.text)
         if None in pair and (self.consolidation is None or any(pair)):
@@ -45,6 +45,9 @@ class InspectArguments:
                 "expected --consolidation, or --base, --tuned and --text together, or all four, got base "
                 f"{self.base}, tuned {self.tuned} and text {self.text}"
             )
+        if self.tokens < 1 or (self.max_document_tokens is not None and self.max_document_tokens < 1):
+            got = f"{self.tokens} and {self.max_document_tokens}"
+            raise ValueError(f"expected tokens and max_document_tokens >= 1, got {got}")
 
 
 def main() -> None:

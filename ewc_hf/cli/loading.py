@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import find_adapter_config_file
 
-from ..storage import hub_arguments
+from ..storage import hub_arguments, load_causal_lm, load_tokenizer
 
 
 class Dtype(StrEnum):
@@ -38,11 +37,10 @@ class CodeArguments:
             base: of the model that an adapter is put on; None is the one that its configuration names.
 
         Raises:
-            ValueError: an adapter that does not fit the base.
+            ValueError: it cannot be loaded, or is an adapter that does not fit the base.
         """
-        how = {"dtype": Dtype(dtype).value, "trust_remote_code": self.trust_remote_code}
         if base is None or not _is_adapter(name):
-            return AutoModelForCausalLM.from_pretrained(**hub_arguments(name), **how)
+            return load_causal_lm(name, Dtype(dtype).value, self.trust_remote_code)
         model = self.model(base, dtype)
         where = hub_arguments(name)
         try:
@@ -56,7 +54,7 @@ class CodeArguments:
 
     def tokenizer(self, name: str) -> Any:
         """Load its tokenizer."""
-        return AutoTokenizer.from_pretrained(**hub_arguments(name), trust_remote_code=self.trust_remote_code)
+        return load_tokenizer(name, self.trust_remote_code)
 
 
 @dataclass

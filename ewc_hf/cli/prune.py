@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from transformers import AutoTokenizer
-
 from ..data import document_texts, load_texts, pack
 from ..importance import PruningScope, require_sparsity
-from ..storage import hub_arguments
+from ..storage import load_tokenizer
 from ..study import prune_checkpoint
 from .arguments import command_line, parse_arguments
 
@@ -45,7 +43,7 @@ def main() -> None:
     description = "Set the least important weights of a language model to zero."
     (args,) = parse_arguments(PruneArguments, description=description)
     require_sparsity(args.sparsity)
-    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(args.model))
+    tokenizer = load_tokenizer(args.model)
     examples, held_out = None, []
     if args.text is not None:
         texts = load_texts(args.text, max_documents=args.max_documents, seed=args.seed)

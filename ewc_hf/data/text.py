@@ -21,8 +21,10 @@ def load_texts(source: str, *, split: str = "train", max_documents: int | None =
         seed: of the sample.
 
     Raises:
-        ValueError: nothing there that can be read, files of several kinds, a broken one, or no document.
+        ValueError: nothing there that can be read, files of several kinds, a broken one, no document, or none wanted.
     """
+    if max_documents is not None and max_documents < 1:
+        raise ValueError(f"expected max_documents >= 1, got {max_documents}; leave it out to read all")
     if names_local_files(source):
         dataset = read_local(Path(source).expanduser(), split)
     else:

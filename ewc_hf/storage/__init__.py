@@ -5,6 +5,7 @@ from .files import json_bytes, read_json, replaced, write_files, write_json
 from .fingerprint import digest, fingerprint, fingerprint_of
 from .hub import commit_of, hub_arguments, hub_source, local_folder, upload
 from .markdown import Tabular, markdown_table
+from .pretrained import load_causal_lm, load_tokenizer
 from .shards import (
     StoredTensors,
     Tensors,
@@ -33,6 +34,8 @@ __all__ = [
     "hub_source",
     "index_path",
     "json_bytes",
+    "load_causal_lm",
+    "load_tokenizer",
     "local_folder",
     "markdown_table",
     "open_checkpoint",

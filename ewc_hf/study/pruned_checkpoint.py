@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ..consolidation import Consolidation
 from ..engines import place, require_one_process
 from ..evaluation import PerplexityResult, evaluate_perplexity
 from ..importance import PruningScope, estimate_importance, prune_weights, require_sparsity, sparsity_of
-from ..storage import hub_arguments, write_json
+from ..storage import load_causal_lm, load_tokenizer, write_json
 from .output_folder import publish, require_room
 from .pruning_card import pruning_card
 
@@ -95,8 +95,8 @@ def prune_checkpoint(
     output = Path(output_dir).resolve()
     require_room(output, for_a_model=True)
     stored = None if is_estimated or criterion == MAGNITUDE else Consolidation.from_pretrained(criterion)
-    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(model))
-    pruned = AutoModelForCausalLM.from_pretrained(**hub_arguments(model))
+    tokenizer = load_tokenizer(model)
+    pruned = load_causal_lm(model, "auto")
     dtypes = {name: parameter.dtype for name, parameter in pruned.named_parameters()}
     pruned = place(pruned.float())
     importance = None if stored is None else _of_this_model(stored, pruned)

@@ -23,10 +23,19 @@ _SEEN_BESIDE_OTHER_RUNS = ("curves", "forgetting", "forgetting_interval", "forge
 
 @dataclasses.dataclass(frozen=True)
 class TextNames:
-    """What tables and pictures call the two held-out texts."""
+    """What tables and pictures call the two held-out texts.
+
+    Raises:
+        ValueError: both alike.
+    """
 
     task: str = "task"
     retention: str = "retention"
+
+    def __post_init__(self) -> None:
+        """Check that they can be told apart."""
+        if self.task == self.retention:
+            raise ValueError(f"expected another name of the task than of the retention text, got '{self.task}' twice")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ..config import EWCConfig
 from ..data import require_within_context, sequence_length
 from ..engines import peak_memory_bytes, require_one_process, reset_peak_memory
 from ..penalty import Coupling
 from ..rehearsal import Rehearsal
-from ..storage import hub_arguments
+from ..storage import load_tokenizer
 from .finished import FRACTIONS, FinishedRuns, Run
 from .line import WeightLine, line_tensors
 from .measuring import Measure
@@ -88,7 +88,7 @@ def run_study(
     for examples in (data.retention_examples, data.task_examples):
         require_within_context(pretrained, sequence_length(examples[0]))
     require_same_protocol(folder, pretrained, data, training, measurement, lora_rank)
-    measure = Measure(AutoTokenizer.from_pretrained(**hub_arguments(model)), data, training, measurement)
+    measure = Measure(load_tokenizer(model), data, training, measurement)
     kept = folder / "shared" if shared is None else Path(shared)
     memories = {
         setting.name: _memory(setting, kept, pretrained, measure, load, progress=not training.disable_tqdm)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from datasets import Dataset
 from tqdm.auto import tqdm
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import EWCConfig
 from ..consolidation import Consolidation
@@ -22,7 +22,7 @@ from ..data import sequence_length
 from ..engines import require_one_process
 from ..importance import Method, estimate_importance
 from ..rehearsal import Rehearsal, generate_rehearsal
-from ..storage import fingerprint, hub_arguments, read_json, replaced, write_json
+from ..storage import fingerprint, load_tokenizer, read_json, replaced, write_json
 from .measuring import measured
 from .protocol import (
     Measurement,
@@ -141,7 +141,7 @@ class _Sequence:
         decay: float,
     ) -> None:
         self._load = partial(load_pretrained, model, training)
-        self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**hub_arguments(model))
+        self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(model)
         self._tasks, self._training, self._measurement, self._decay = tasks, training, measurement, decay
         self._of_pretrained: dict[str, Any] = {}
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from transformers import AutoTokenizer
-
 from ..data import document_texts, load_texts, pack
-from ..storage import hub_arguments
+from ..storage import load_tokenizer
 from .protocol import StudyData
 from .records import TextNames
 
@@ -44,7 +42,7 @@ class StudyTexts:
 
 def read_study_data(texts: StudyTexts) -> StudyData:
     """Return packed blocks to learn from, and whole documents to measure on."""
-    tokenizer = AutoTokenizer.from_pretrained(**hub_arguments(texts.model))
+    tokenizer = load_tokenizer(texts.model)
     retention = load_texts(texts.retention, max_documents=texts.max_retention_documents)
     retention_test = load_texts(texts.retention_test, split="test", max_documents=texts.max_retention_test_documents)
     task = load_texts(texts.task)

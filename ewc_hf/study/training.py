@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from datasets import Dataset, interleave_datasets
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback, default_data_collator, set_seed
+from transformers import PreTrainedModel, TrainerCallback, default_data_collator, set_seed
 from transformers.pytorch_utils import Conv1D
 
 from ..config import EWCConfig
 from ..consolidation import Consolidation
 from ..rehearsal import TOP_K, Rehearsal, answers_of, kl_divergence
-from ..storage import hub_arguments
+from ..storage import load_causal_lm
 from ..trainer import EWCTrainer
 from .settings import Setting
 from .token_weights import LOSSES
@@ -44,7 +44,8 @@ class Memory:
 
 def load_pretrained(model: str, training: EWCConfig) -> PreTrainedModel:
     """Load a checkpoint in float32, in which small pulls do not round away; `bf16=True` still computes in bfloat16."""
-    return AutoModelForCausalLM.from_pretrained(**hub_arguments(model), dtype=torch.float32).to(training.device)
+    loaded: PreTrainedModel = load_causal_lm(model).to(training.device)
+    return loaded
 
 
 def fine_tune(

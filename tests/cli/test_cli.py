@@ -1,7 +1,6 @@
 """The command `ewc-hf` as a user calls it."""
 
 import json
-import re
 import subprocess
 import sys
 
@@ -80,26 +79,6 @@ def test_a_repeated_beginning_of_text_token_is_said(tmp_path, monkeypatch, capsy
     assert ("begins with the beginning-of-text token" in capsys.readouterr().out) is repeats
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (
-            ["perplexity", "--model", "m", "--text", "no/such/file.txt"],
-            "ewc-hf perplexity: expected a file, .*, got .no.such.file.txt., which does not exist",
-        ),
-    ],
-)
-def test_mistakes_are_one_line(monkeypatch, words, message):
-    with pytest.raises(SystemExit, match=message):
-        call(monkeypatch, *words)
-
-
-def test_a_model_that_is_nowhere_is_one_line_too(tmp_path, monkeypatch):
-    (tmp_path / "text.txt").write_text("Some text.")
-    with pytest.raises(SystemExit, match=r"ewc-hf perplexity: .*no_such_folder"):
-        call(monkeypatch, "perplexity", "--model", "./no_such_folder", "--text", str(tmp_path / "text.txt"))
-
-
 def test_help_names_the_commands(capsys):
     main(["--help"])
     text = capsys.readouterr().out
@@ -164,26 +143,6 @@ def test_each_command_has_help_with_its_own_options_first(name, capsys):
     own, _, library = text.partition("transformers's TrainingArguments")
     assert "--output_" in own or name in ("perplexity", "plan", "push") or "--output_dir" in library
     assert "--per_device_train_batch_size" not in own
-
-
-WRONG = {
-    "a typo": (["--modle", "m"], r"unknown options \['--modle'\]"),
-    "two typos": (["--modle", "m", "--txet", "t"], r"unknown options \['--modle', '--txet'\]"),
-    "an option of another command": (["--sparsity_of_all", "1"], "unknown options"),
-    "a stray word": (["stray"], "expected an option before each value|the following arguments are required"),
-    "a config that is not there": (["--config", "no.yaml"], "expected a YAML file, got 'no.yaml', unreadable"),
-}
-
-
-@pytest.mark.parametrize("mistake", WRONG)
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "finetune-trl"])
-def test_what_is_typed_wrong_is_one_line(name, mistake, capsys):
-    words, line = WRONG[mistake]
-    with pytest.raises(SystemExit) as stopped:
-        main([name, *words])
-    assert stopped.value.code == 2
-    told = capsys.readouterr().err
-    assert re.search(f"^ewc-hf {name}: .*({line})", told) and told.count("\n") == 1
 
 
 def test_the_command_starts_at_once():
