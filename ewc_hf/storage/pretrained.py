@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from .hub import hub_arguments
 
 
-def load_causal_lm(name: str, dtype: torch.dtype | str = torch.float32, trust_remote_code: bool = False) -> Any:
+def load_causal_lm(
+    name: str | os.PathLike[str], dtype: torch.dtype | str = torch.float32, trust_remote_code: bool = False
+) -> Any:
     """Load a model, or an adapter with the base that its configuration names.
 
     Args:
@@ -29,14 +32,14 @@ def load_causal_lm(name: str, dtype: torch.dtype | str = torch.float32, trust_re
         )
 
 
-def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
+def load_tokenizer(name: str | os.PathLike[str], trust_remote_code: bool = False) -> Any:
     """Load a model's tokenizer; arguments and errors as `load_causal_lm`."""
     with _named(name):
         return AutoTokenizer.from_pretrained(**hub_arguments(name), trust_remote_code=trust_remote_code)
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def _named(name: str | os.PathLike[str]) -> Iterator[None]:
     """Say of which model an error is."""
     try:
         yield
