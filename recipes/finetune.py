@@ -40,6 +40,9 @@ class FinetuneArguments:
     block_size: int = field(default=128, metadata={"help": "Tokens an example."})
     resume: bool = field(default=False, metadata={"help": "Go on from the last complete checkpoint in output_dir."})
     max_test_documents: int = field(default=30, metadata={"help": "Held-out documents of each kind."})
+    max_document_tokens: int | None = field(
+        default=None, metadata={"help": "Cut held-out old documents after so many tokens."}
+    )
 
 
 def main() -> None:
@@ -64,7 +67,9 @@ def main() -> None:
         held_out = pack(texts, tokenizer, args.block_size, **how)
     if args.retention_test is not None:
         texts = load_texts(args.retention_test, split="test", max_documents=args.max_test_documents)
-        retention_texts[args.retention_name] = document_texts(texts, args.retention_column, tokenizer)
+        retention_texts[args.retention_name] = document_texts(
+            texts, args.retention_column, tokenizer, args.max_document_tokens
+        )
 
     training.eval_on_start |= held_out is not None  # perplexities before, for the model card
 

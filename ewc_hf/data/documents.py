@@ -93,7 +93,10 @@ def columns_of(dataset: Dataset | IterableDataset) -> list[str]:
 
 
 def document_texts(
-    dataset: Dataset | IterableDataset, column: str | None = None, tokenizer: PreTrainedTokenizerBase | None = None
+    dataset: Dataset | IterableDataset,
+    column: str | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    max_tokens: int | None = None,
 ) -> list[str]:
     """Return every row of a dataset as one string, as `evaluate_perplexity` takes it.
 
@@ -103,17 +106,26 @@ def document_texts(
         dataset: rows as `row_form` knows them.
         column: which column to read; None tells by their names.
         tokenizer: whose chat template, where it has one, writes chats; else they are `role: words` lines.
+        max_tokens: of this tokenizer, a fast one, after which each text is cut.
 
     Raises:
-        ValueError: no such column, or a row that is neither a text nor a chat, with its number.
+        ValueError: no such column, a row that is neither a text nor a chat, with its number, or no token to be kept.
     """
+    if max_tokens is not None and (tokenizer is None or max_tokens < 1):
+        raise ValueError(f"expected max_tokens >= 1 of a tokenizer, got {max_tokens}; leave it out to cut nothing")
     form = row_form(dataset, column)
     texts = []
     for number, row in enumerate(form.of(dataset)):
         document = form.document(row, number)
         with naming_row(number):
             texts.append(_text_of(document, tokenizer))
-    return texts
+    return texts if max_tokens is None else [_cut(text, tokenizer, max_tokens) for text in texts]
+
+
+def _cut(text: str, tokenizer: PreTrainedTokenizerBase | None, max_tokens: int) -> str:
+    assert tokenizer is not None
+    ends = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, verbose=False)["offset_mapping"]
+    return text if len(ends) <= max_tokens else text[: ends[max_tokens - 1][1]]
 
 
 def encode(

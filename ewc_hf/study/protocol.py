@@ -17,7 +17,7 @@ from ..config import EWCConfig
 from ..engines import trainable_parameters
 from ..storage import fingerprint, read_json, replaced, write_json
 from .records import TextNames
-from .settings import Setting
+from .settings import MAX_FORGETTING, Setting
 
 SET_BY_THE_STUDY = frozenset({"output_dir", "seed", "save_strategy", "disable_tqdm"})
 """Arguments that the study gives to each run itself."""
@@ -38,6 +38,7 @@ class StudyData:
         retention_texts: held out.
         task_texts: held out.
         names: what the report calls the two texts.
+        budget_texts: other ones like the retention texts, on which runs with `max_forgetting` keep it.
     """
 
     retention_examples: Dataset
@@ -45,6 +46,7 @@ class StudyData:
     retention_texts: list[str]
     task_texts: list[str]
     names: TextNames = field(default_factory=TextNames)
+    budget_texts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,21 @@ def require_one_gpu(training: EWCConfig) -> None:
         )
 
 
-def require_no_budget(training: EWCConfig, settings: Sequence[Setting]) -> None:
-    """Check that no run has a budget of forgetting, since what a study measures on is held out.
+def require_text_for_budgets(training: EWCConfig, settings: Sequence[Setting], budget_texts: Sequence[str]) -> None:
+    """Check that runs with a budget of forgetting have text to keep it on, since what a study measures on is held out.
 
     Raises:
-        ValueError: one has.
+        ValueError: there is none, or each run has a budget, plain fine-tuning too.
     """
-    if training.max_forgetting is not None or any("max_forgetting" in setting.overrides for setting in settings):
+    if training.max_forgetting is not None:
         raise ValueError(
-            "expected no max_forgetting in a study, whose texts are held out from training, got one; compare the "
-            "models between old and tuned weights in its place (`:interpolated`)"
+            f"expected max_forgetting in settings, got {training.max_forgetting:g} for all, plain fine-tuning too; "
+            f"write `fisher:decoupled:30:max_forgetting={training.max_forgetting:g}`"
+        )
+    if not budget_texts and any(MAX_FORGETTING in setting.overrides for setting in settings):
+        raise ValueError(
+            "expected budget_text for settings with max_forgetting, got none; name held-out old text that is not "
+            "retention_test, or compare the models between old and tuned weights (`:interpolated`)"
         )
 
 
@@ -107,14 +114,18 @@ def require_same_protocol(
     Raises:
         ValueError: the folder holds a study of another model, data, training or measurement.
     """
-    protocol = {
+    protocol: dict[str, Any] = {
         "model": fingerprint(trainable_parameters(model)),
         "data": [content_hash(data.retention_examples), content_hash(data.task_examples)],
-        "texts": hashlib.sha256("\n".join(data.retention_texts + data.task_texts).encode()).hexdigest(),
+        "texts": _hash_of(data.retention_texts + data.task_texts),
         "training": arguments_that_matter(training),
         "measurement": dataclasses.asdict(measurement),
     }
-    keep_protocol(folder, protocol | ({} if lora_rank is None else {"lora_rank": lora_rank}))
+    if lora_rank is not None:
+        protocol["lora_rank"] = lora_rank
+    if data.budget_texts:
+        protocol["budget_texts"] = _hash_of(data.budget_texts)
+    keep_protocol(folder, protocol)
 
 
 def arguments_that_matter(training: EWCConfig) -> dict[str, Any]:
@@ -145,6 +156,10 @@ def keep_protocol(folder: Path, protocol: dict[str, Any]) -> None:
 
 def _different_arguments(stored: dict[str, Any], given: dict[str, Any]) -> str:
     return ", ".join(sorted(key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key)))
+
+
+def _hash_of(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def content_hash(dataset: Dataset) -> str:

@@ -24,7 +24,7 @@ from ..storage import load_tokenizer
 from .finished import FRACTIONS, FinishedRuns, Run
 from .line import WeightLine, line_tensors
 from .measuring import Measure
-from .protocol import Measurement, StudyData, require_no_budget, require_one_gpu, require_same_protocol
+from .protocol import Measurement, StudyData, require_one_gpu, require_same_protocol, require_text_for_budgets
 from .records import PRETRAINED, RunRecord, TextNames
 from .report import study_title, write_report
 from .settings import NO_PULL, Setting
@@ -71,7 +71,7 @@ def run_study(
         raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
     require_one_process()
     require_one_gpu(training)
-    require_no_budget(training, settings)
+    require_text_for_budgets(training, settings, data.budget_texts)
     if training.max_steps <= 0 and (needing := [setting.name for setting in settings if setting.counts_steps]):
         raise ValueError(
             f"expected max_steps > 0 for {', '.join(needing)}, got {training.max_steps}; the runs of a study take "
@@ -145,7 +145,7 @@ def _memory(
         text = _rows(setting, kept, pretrained, measure, progress).blocks if setting.by_own_text else old_text
         num_examples = measure.measurement.num_examples
         importance = shared_importance(kept, setting.method, pretrained, text, num_examples, progress=progress)
-    return Memory(importance, rows, old_text, load)
+    return Memory(importance, rows, old_text, load, measure.data.budget_texts, measure.tokenizer)
 
 
 def _rows(

@@ -29,10 +29,9 @@ from .protocol import (
     arguments_that_matter,
     content_hash,
     keep_protocol,
-    require_no_budget,
     require_one_gpu,
 )
-from .settings import Setting
+from .settings import MAX_FORGETTING, Setting
 from .training import Memory, fine_tune, load_pretrained
 from .ways import Way
 
@@ -96,8 +95,7 @@ def run_sequence(
         ValueError: fewer than two tasks, two of one name, a seed twice, settings of another kind, several processes or
             GPUs, or a folder that holds a sequence of another protocol.
     """
-    _require_sequence(tasks, settings, seeds)
-    require_no_budget(training, settings)
+    _require_sequence(tasks, settings, seeds, training)
     require_one_gpu(training)
     require_one_process()
     folder, sequence = Path(training.output_dir), _Sequence(model, tasks, training, measurement, decay)
@@ -114,11 +112,18 @@ def run_sequence(
     return runs
 
 
-def _require_sequence(tasks: Sequence[SequenceTask], settings: Sequence[Setting], seeds: Sequence[int]) -> None:
+def _require_sequence(
+    tasks: Sequence[SequenceTask], settings: Sequence[Setting], seeds: Sequence[int], training: EWCConfig
+) -> None:
     names = [task.name for task in tasks]
     if len(names) < 2 or len(set(names)) < len(names) or len(set(seeds)) < len(seeds):
         raise ValueError(
             f"expected the old text and tasks, each of another name, and each seed once, got {names} and {list(seeds)}"
+        )
+    if training.max_forgetting is not None or any(MAX_FORGETTING in setting.overrides for setting in settings):
+        raise ValueError(
+            "expected no max_forgetting of tasks in a row, whose texts are held out from training, got one; leave it "
+            "out"
         )
     for setting in settings:
         known = setting.way in (Way.PLAIN, Way.PENALTY, Way.REHEARSAL) and setting.method is not Method.L2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..config import EWCConfig
@@ -17,6 +17,7 @@ LORA_RANK = "lora_rank"
 NO_PULL = "low-rank adapters are held by the coupling 'loss' only"
 IMPORTANCE_FROM, OWN = "importance_from", "own"
 """How a penalty is written whose importance is estimated on text that the old model wrote."""
+MAX_FORGETTING = "max_forgetting"
 _LOWER_IS_WEAKER = {"learning_rate": "lower learning rate", "max_steps": "fewer steps"}
 """Options of the training that make it learn less, and what a curve over them is called."""
 
@@ -89,6 +90,9 @@ class Setting:
     @property
     def point(self) -> tuple[str, float, str] | None:
         """The curve that it is a point of, its strength there, which rises with protection, and its label."""
+        if (budget := self.overrides.get(MAX_FORGETTING)) is not None:
+            others = {key: value for key, value in self.overrides.items() if key != MAX_FORGETTING}
+            return f"{replace(self, overrides=others)._named}, to a budget", 1 / budget, f"{budget:g}"
         others = self._changes
         if self._beside_penalty:
             weight, title = others.pop("rehearsal_weight"), f"{self._title(others)} {others.pop('ewc_lambda'):g}"
@@ -109,11 +113,14 @@ class Setting:
     @property
     def line(self) -> str:
         """What the curve of the models between the pretrained one and this is called."""
+        return f"{self._named}, {INTERPOLATED}"
+
+    @property
+    def _named(self) -> str:
+        """What it alone is called."""
         if self.point is None:
-            title = _with_options(self._called, {**self.overrides, **self.rows})
-        else:
-            title = f"{self.point[0]} {self.point[2]}"
-        return f"{title}, {INTERPOLATED}"
+            return _with_options(self._called, {**self.overrides, **self.rows})
+        return f"{self.point[0]} {self.point[2]}"
 
     @property
     def _called(self) -> str:

@@ -37,6 +37,10 @@ class StudyTexts:
             "help": "Folder of importances and rehearsal rows that studies share; default 'shared' in output_dir."
         },
     )
+    budget_text: str | None = field(
+        default=None, metadata={"help": "More held-out text like it, on which settings with max_forgetting keep it."}
+    )
+    budget_tokens: int = field(default=500, metadata={"help": "Cut each of its documents after so many tokens."})
     max_task_test_documents: int = field(default=300, metadata={"help": "Held-out documents of the task."})
 
 
@@ -47,10 +51,16 @@ def read_study_data(texts: StudyTexts) -> StudyData:
     retention_test = load_texts(texts.retention_test, split="test", max_documents=texts.max_retention_test_documents)
     task = load_texts(texts.task)
     task_test = load_texts(texts.task_test, split="test", max_documents=texts.max_task_test_documents)
+    budget_texts = []
+    if texts.budget_text is not None:
+        most = texts.max_retention_test_documents
+        documents = load_texts(texts.budget_text, split="validation", max_documents=most)
+        budget_texts = document_texts(documents, texts.retention_column, tokenizer, texts.budget_tokens)
     return StudyData(
         retention_examples=pack(retention, tokenizer, texts.block_size, column=texts.retention_column),
         task_examples=pack(task, tokenizer, texts.block_size, column=texts.task_column, learn_from=texts.learn_from),
         retention_texts=document_texts(retention_test, texts.retention_column, tokenizer),
         task_texts=document_texts(task_test, texts.task_column, tokenizer),
+        budget_texts=budget_texts,
         names=TextNames(task=texts.task_name, retention=texts.retention_name),
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import torch
 from datasets import Dataset, interleave_datasets
 from torch import Tensor, nn
-from transformers import PreTrainedModel, TrainerCallback, default_data_collator, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, default_data_collator, set_seed
 from transformers.pytorch_utils import Conv1D
 
 from ..config import EWCConfig
 from ..consolidation import Consolidation
+from ..penalty import START
 from ..rehearsal import TOP_K, Rehearsal, answers_of, kl_divergence
 from ..storage import load_causal_lm
 from ..trainer import EWCTrainer
@@ -34,12 +36,16 @@ class Memory:
         rows: its rehearsal rows; None where it has none.
         old_text: blocks like the pretraining text.
         load: loads the pretrained model.
+        budget_texts: held-out old text, on which a run with `max_forgetting` keeps it.
+        tokenizer: the model's, for these.
     """
 
     importance: Path | Consolidation | None
     rows: Rehearsal | None
     old_text: Dataset
     load: Callable[[], PreTrainedModel]
+    budget_texts: Sequence[str] = ()
+    tokenizer: PreTrainedTokenizerBase | None = None
 
 
 def load_pretrained(model: str, training: EWCConfig) -> PreTrainedModel:
@@ -77,6 +83,8 @@ def fine_tune(
     if setting.rank is not None:
         set_seed(args.seed)  # which adapters begin with
         trained = _with_adapters(model, setting.rank)
+    if args.max_forgetting is not None:
+        options |= {"retention_texts": {"budget": memory.budget_texts}, "processing_class": memory.tokenizer}
     clock = _StepClock()
     trainer_class(
         model=trained,
@@ -89,6 +97,8 @@ def fine_tune(
         callbacks=[clock],
         **options,
     ).train()
+    if args.max_forgetting is not None:
+        shutil.rmtree(Path(args.output_dir, START))
     return (model if setting.rank is None else trained.merge_and_unload()), statistics.median(clock.seconds)
 
 

@@ -134,7 +134,7 @@ OWN = {
         f"{STUDY} --settings fisher:tight:1": "select one of ['loss', 'decoupled']",
         f"{STUDY} --settings rehearsal:1 rehearsal:1": "expected each setting once",
         f"{STUDY} --settings plain:learning_rat=1": "'learning_rat' is no option of EWCConfig",
-        f"{STUDY} --max_forgetting 0.1": "expected no max_forgetting in a study",
+        f"{STUDY} --max_forgetting 0.1": "expected max_forgetting in settings, got 0.1 for all",
         f"{STUDY} --lora_rank 0": "expected lora_rank >= 1",
         f"{STUDY} --block_size 4096": "expected text for at least one block of 4096 tokens",
         f"{STUDY} --retention no.txt": NO_FILE,

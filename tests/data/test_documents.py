@@ -153,6 +153,16 @@ def test_a_stream_of_a_file_has_its_columns_told_by_its_first_row(tmp_path):
     assert document_texts(stream) == document_texts(load_texts(str(tmp_path / "a.jsonl.gz"))) == [SAID]
 
 
+def test_a_text_is_cut_after_a_token():
+    tokenizer, rows = tiny_tokenizer(), Dataset.from_dict({"text": SENTENCES})
+    whole, cut = document_texts(rows), document_texts(rows, tokenizer=tokenizer, max_tokens=5)
+    assert all(text.startswith(part) and part != text for text, part in zip(whole, cut, strict=True))
+    assert [tokenizer(part)["input_ids"] for part in cut] == [tokenizer(text)["input_ids"][:5] for text in whole]
+    assert document_texts(rows, tokenizer=tokenizer, max_tokens=10_000) == whole
+    with pytest.raises(ValueError, match="expected max_tokens >= 1 of a tokenizer, got 0; leave it out"):
+        document_texts(rows, tokenizer=tokenizer, max_tokens=0)
+
+
 def test_what_was_recognised_is_told_with_what_is_learned_in_brackets(caplog):
     pack(Dataset.from_list([{"messages": CHATS["one turn"]}]), tiny_tokenizer(), 4, learn_from="assistant")
     assert "Documents of messages, written as lines of `role: words`, learned from assistant." in caplog.text

@@ -120,7 +120,7 @@ def test_another_training_is_refused_in_the_same_folder(sequence, model):
 
 
 def test_a_budget_is_refused(tmp_path, model):
-    with pytest.raises(ValueError, match="expected no max_forgetting in a study, whose texts are held out"):
+    with pytest.raises(ValueError, match="expected no max_forgetting of tasks in a row, whose texts are held out"):
         run_sequence(model, tasks(), parse_settings([]), [0], training(tmp_path, max_forgetting=1), MEASUREMENT)
 
 

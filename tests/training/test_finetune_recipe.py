@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 from tiny import SENTENCES, save_tiny_checkpoint, tiny_gpt2, tiny_tokenizer
 
+from ewc_hf.data import document_texts
 from ewc_hf.rehearsal import generate_rehearsal
 
 RECIPE = Path(__file__).parents[2] / "recipes/finetune.py"
@@ -80,6 +82,20 @@ def test_a_resumed_run_knows_what_was_before_it(finetune, tmp_path, capsys):
     assert told[0][2] == told[1][2], "the perplexity before both"
     assert told[0][3] != told[1][3]
     assert re.fullmatch(r" [+-]\d\.\d{4} nats per token *", told[1][4]), "no interval, since other processes read it"
+
+
+def test_old_documents_are_cut(finetune, tmp_path):
+    (tmp_path / "task.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in SENTENCES * 9))
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    whole.write_text(json.dumps({"text": SENTENCES[0]}))
+    (beginning,) = document_texts(Dataset.from_dict({"text": SENTENCES[:1]}), None, tiny_tokenizer(), 4)
+    cut.write_text(json.dumps({"text": beginning}))
+    told = []
+    for books, options in ((whole, ["--max_document_tokens", "4"]), (cut, []), (whole, [])):
+        held_out = ["--task_test", str(tmp_path / "task.jsonl"), "--retention_test", str(books)]
+        finetune("--max_steps", "1", *held_out, *options)
+        told.append(json.loads((tmp_path / "out/eval_results.json").read_text())["eval_retention_loss"])
+    assert told[0] == told[1] != told[2]
 
 
 def test_without_retention_texts_it_tells_of_the_task_alone(finetune, tmp_path, capsys):
