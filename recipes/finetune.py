@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from transformers import default_data_collator
 
 from ewc_hf import EWCConfig, EWCTrainer
-from ewc_hf.cli import CodeArguments, evaluate_and_tell, parse_arguments, publish, train_and_save
+from ewc_hf.cli import CodeArguments, HeldOutTask, evaluate_and_tell, parse_arguments, publish, train_and_save
 from ewc_hf.data import document_texts, load_texts, pack, require_within_context
+from ewc_hf.evaluation import position_nll
 
 
 @dataclass
@@ -80,6 +81,8 @@ def main() -> None:
         consolidation=args.consolidation,
         rehearsal=args.rehearsal,
         retention_texts=retention_texts,
+        preprocess_logits_for_metrics=position_nll,
+        compute_metrics=HeldOutTask(),
         train_dataset=task,
         eval_dataset=held_out,
         data_collator=default_data_collator,

@@ -2,10 +2,11 @@
 
 from .arguments import beside, command_line, parse_arguments
 from .loading import CodeArguments, LoadingArguments
-from .training import evaluate_and_tell, publish, train_and_save
+from .training import HeldOutTask, evaluate_and_tell, publish, train_and_save
 from .windows import WindowArguments
 
 __all__ = [
+    "HeldOutTask",
     "CodeArguments",
     "LoadingArguments",
     "WindowArguments",

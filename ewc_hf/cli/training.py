@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from ..evaluation import nll_change, rise_in_words, shown_change
+from transformers import EvalPrediction
+
+from ..evaluation import (
+    NllChange,
+    example_nll,
+    interval_over_documents,
+    nll_change,
+    perplexity_metrics,
+    rise_in_words,
+    shown_change,
+)
 from ..storage import markdown_table
 from ..trainer import EWCMixin
 
@@ -24,11 +35,40 @@ def train_and_save(trainer: EWCMixin, resume: bool) -> None:
         trainer.synaptic_consolidation().save_pretrained(trainer.args.output_dir)
 
 
+class HeldOutTask:
+    """The `compute_metrics` of a trainer that keeps what each example costs, at its first evaluation and its last.
+
+    Trainer(..., preprocess_logits_for_metrics=position_nll, compute_metrics=HeldOutTask())
+    """
+
+    def __init__(self) -> None:
+        self._evaluations: list[EvalPrediction] = []
+
+    def __call__(self, evaluated: EvalPrediction) -> dict[str, float]:
+        """Return NLL, perplexity and number of tokens, and keep each token's NLL."""
+        self._evaluations = [*self._evaluations[:1], evaluated]
+        return perplexity_metrics(evaluated)
+
+    def change_since(self, nll: float) -> NllChange | None:
+        """Return the rise of the NLL since the first evaluation, its interval over examples; None if that was another.
+
+        Args:
+            nll: what the first evaluation came to.
+        """
+        first, last = self._evaluations[0], self._evaluations[-1]
+        if perplexity_metrics(first)["nll"] != nll:
+            return None
+        (old, tokens), (new, _) = (example_nll(each.predictions, each.label_ids) for each in (first, last))
+        return NllChange((new - old).sum() / tokens.sum(), interval_over_documents(new - old, tokens))
+
+
 def evaluate_and_tell(trainer: EWCMixin) -> None:
     """Evaluate, store the metrics, and print what was gained and lost since the evaluation before the training."""
     metrics = trainer.evaluate()
     is_nll = not trainer.args.label_smoothing_factor and getattr(trainer.args, "loss_type", "nll").endswith("nll")
-    if is_nll and metrics["eval_loss"] < 700:  # not the loss of a model that diverged
+    if (
+        "eval_perplexity" not in metrics and is_nll and metrics["eval_loss"] < 700
+    ):  # not the loss of a model that diverged
         metrics["eval_perplexity"] = math.exp(metrics["eval_loss"])
     trainer.save_metrics("eval", metrics)
     if trainer.is_world_process_zero():
@@ -39,10 +79,8 @@ def _told(trainer: EWCMixin, metrics: dict[str, float]) -> str:
     """Return a table of before and after, and the forgetting in words; intervals where this process read both."""
     rows, words = [["held-out", "before", "after", "rise"]], []
     evaluations = [logs for logs in trainer.state.log_history if "eval_loss" in logs]
-    before, after = evaluations[0] if evaluations[0]["step"] == 0 else {}, metrics["eval_loss"]
-    old = before.get("eval_loss")
-    known = ["-", f"{after:.4f}", "-"] if old is None else [f"{old:.4f}", f"{after:.4f}", f"{after - old:+.4f}"]
-    rows.append(["loss on the task", *known])
+    before = evaluations[0] if evaluations[0]["step"] == 0 else {}
+    rows.append(_of_the_task(before, metrics, trainer.compute_metrics))
     results = trainer.retention_results or [(0, {})]
     (first_step, first), (_, last) = results[0], results[-1]
     for name, result in last.items():
@@ -59,6 +97,17 @@ def _told(trainer: EWCMixin, metrics: dict[str, float]) -> str:
             words.append(rise_in_words(name, change))
         rows.append([f"perplexity on {name}", *cells])
     return "\n\n".join([markdown_table(rows), *words])
+
+
+def _of_the_task(before: dict[str, float], metrics: dict[str, float], held_out: Any) -> list[str]:
+    """Return the task's row: its NLL where the trainer measures that, or else its loss."""
+    key, unit = ("eval_nll", " nats per token") if isinstance(held_out, HeldOutTask) else ("eval_loss", "")
+    old, new = before.get(key), metrics[key]
+    title = f"{'NLL' if unit else 'loss'} on the task"
+    if old is None:
+        return [title, "-", f"{new:.4f}", "-"]
+    change = held_out.change_since(old) if unit else None
+    return [title, f"{old:.4f}", f"{new:.4f}", shown_change(change or NllChange(new - old, None)) + unit]
 
 
 def publish(trainer: EWCMixin) -> None:

@@ -6,7 +6,7 @@ from .before_after import NllChange, Scores, nll_change, rise_in_words, scores_p
 from .benchmarks import BenchmarkScore, evaluate_benchmarks
 from .interval import interval_over_documents
 from .perplexity import PerplexityResult, evaluate_perplexity
-from .position_nll import perplexity_metrics, position_nll, token_perplexity
+from .position_nll import example_nll, perplexity_metrics, position_nll, token_perplexity
 from .retention import RetentionMixin
 from .search import farthest_within
 from .token_losses import Risen, TokenLoss, most_risen, token_losses
@@ -25,6 +25,7 @@ __all__ = [
     "TokenLoss",
     "evaluate_benchmarks",
     "evaluate_perplexity",
+    "example_nll",
     "farthest_within",
     "interval_over_documents",
     "most_risen",

@@ -49,6 +49,20 @@ def token_perplexity(nll: Any, labels: Any) -> dict[str, float]:
     Raises:
         ValueError: no label is left, or the shapes differ.
     """
+    sums_B, counts_B = example_nll(nll, labels)
+    if not counts_B.any():
+        raise ValueError("expected a label to predict, got none; check the labels")
+    mean = float(sums_B.sum() / counts_B.sum())
+    perplexity = math.exp(mean) if mean < 709 else math.inf
+    return {"nll": mean, "perplexity": perplexity, "num_tokens": float(counts_B.sum())}
+
+
+def example_nll(nll: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nats of each example, and how many labels they are of, [B]; arguments as `token_perplexity`.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
     nll_BT, labels_BT = np.asarray(nll, dtype=np.float64), np.asarray(labels)
     if nll_BT.shape != labels_BT.shape or nll_BT.ndim != 2:
         raise ValueError(
@@ -57,8 +71,4 @@ def token_perplexity(nll: Any, labels: Any) -> dict[str, float]:
         )
     counted_BT = labels_BT != IGNORED
     counted_BT[:, 0] = False
-    if not counted_BT.any():
-        raise ValueError("expected a label to predict, got none; check the labels")
-    mean = float(nll_BT[counted_BT].mean())
-    perplexity = math.exp(mean) if mean < 709 else math.inf
-    return {"nll": mean, "perplexity": perplexity, "num_tokens": float(counted_BT.sum())}
+    return np.where(counted_BT, nll_BT, 0.0).sum(axis=1), counted_BT.sum(axis=1)

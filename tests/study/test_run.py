@@ -6,10 +6,10 @@ import datasets
 import pytest
 from small_study import MEASUREMENT, NAMES, SEEDS, TEXTS, small_data, training
 from small_study import small_study as study
-from tiny import save_tiny_checkpoint, tiny_tokenizer
+from tiny import save_tiny_checkpoint
 from transformers import AutoModelForCausalLM
 
-from ewc_hf import Consolidation, estimate_importance, generate_rehearsal
+from ewc_hf import Consolidation, estimate_importance
 from ewc_hf.engines import processes
 from ewc_hf.study import Setting, markdown_report, parse_settings, read_report, run_study
 from ewc_hf.study.finished import FRACTIONS
@@ -125,25 +125,6 @@ def test_a_setting_may_change_any_option(model, data, tmp_path):
     assert still.curves == {"lower learning rate": 1 / 1e-30} and plain.curves == {"lower learning rate": 100.0}
     assert unstabilized.task_nll != stabilized.task_nll
     assert still.forgetting == pytest.approx(0, abs=1e-4)
-
-
-def test_a_budget_is_kept_on_its_own_text(model, data, tmp_path):
-    settings = parse_settings(["plain:max_forgetting=0.01,1000"])
-    with pytest.raises(ValueError, match="expected budget_text for settings with max_forgetting, got none"):
-        run_study(model, data, settings, [0], training(tmp_path), MEASUREMENT)
-    with pytest.raises(ValueError, match=r"expected max_forgetting in settings, got 0\.5 for all, plain fine-tuning"):
-        run_study(model, data, settings, [0], training(tmp_path, max_forgetting=0.5), MEASUREMENT)
-    pretrained, tokenizer = AutoModelForCausalLM.from_pretrained(model), tiny_tokenizer()
-    own = generate_rehearsal(pretrained, tokenizer, 8, 16, progress=False).texts(tokenizer)
-    with_text = dataclasses.replace(data, retention_texts=own, budget_texts=own)
-    records = run_study(model, with_text, settings, [0], training(tmp_path), MEASUREMENT)
-    _, plain, tight, loose = records
-    assert 0 < tight.forgetting <= 0.01 * (1 + 1e-6) < plain.forgetting == loose.forgetting
-    assert tight.curves == {"plain, to a budget": 100.0}
-    assert plain.task_nll == loose.task_nll < tight.task_nll
-    assert not (tmp_path / "_start").exists()
-    with pytest.raises(ValueError, match="another budget_texts"):
-        run_study(model, data, settings[:1], [0], training(tmp_path), MEASUREMENT)
 
 
 def test_another_protocol_in_the_same_folder_is_refused(model, data, folder):

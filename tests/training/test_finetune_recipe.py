@@ -53,7 +53,7 @@ def test_it_ends_with_what_was_gained_and_lost(finetune, tmp_path, capsys):
     held_out = ["--task_test", str(tmp_path / "held_out.jsonl"), "--retention_test", str(tmp_path / "books.jsonl")]
     finetune("--max_steps", "6", "--learning_rate", "1e-2", *held_out, "--retention_name", "books")
     metrics = json.loads((tmp_path / "out/eval_results.json").read_text())
-    assert metrics["eval_perplexity"] == pytest.approx(math.exp(metrics["eval_loss"]))
+    assert metrics["eval_perplexity"] == pytest.approx(math.exp(metrics["eval_nll"]))
     rows = [
         [cell.strip() for cell in line.strip("| ").split("|")]
         for line in capsys.readouterr().out.splitlines()
@@ -61,8 +61,10 @@ def test_it_ends_with_what_was_gained_and_lost(finetune, tmp_path, capsys):
     ]
     assert rows[0] == ["held-out", "before", "after", "rise"]
     task, books = rows[2:]
-    assert (task[0], task[2]) == ("loss on the task", f"{metrics['eval_loss']:.4f}")
-    assert float(task[2]) - float(task[1]) == pytest.approx(float(task[3]), abs=1e-4)
+    assert (task[0], task[2]) == ("NLL on the task", f"{metrics['eval_nll']:.4f}")
+    rise, low, high = map(float, re.findall(r"[+-][\d.]+", task[3]))
+    assert float(task[2]) - float(task[1]) == pytest.approx(rise, abs=1e-4)
+    assert low < rise < high
     assert (books[0], books[2]) == ("perplexity on books", f"{metrics['eval_books_perplexity']:.2f}")
     assert books[3].endswith(" nats per token")
     rise, low, high = map(float, re.findall(r"[+-][\d.]+", books[3]))
@@ -75,10 +77,13 @@ def test_a_resumed_run_knows_what_was_before_it(finetune, tmp_path, capsys):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
     held_out = ["--task_test", str(tmp_path / "task.jsonl"), "--retention_test", str(tmp_path / "books.jsonl")]
     often = ["--save_strategy", "steps", "--save_steps", "2", "--learning_rate", "1e-2"]
-    told = []
+    told, of_task = [], []
     for steps in (["--max_steps", "2"], ["--max_steps", "4", "--resume", "true"]):
         finetune(*held_out, *often, *steps)
-        told.append([line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("|")][3])
+        rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+        of_task, told = [*of_task, rows[2]], [*told, rows[3]]
+    assert of_task[0][2] == of_task[1][2] and "(" in of_task[0][4]
+    assert re.fullmatch(r" -\d\.\d{4} nats per token +", of_task[1][4]), "no interval, as below"
     assert told[0][2] == told[1][2], "the perplexity before both"
     assert told[0][3] != told[1][3]
     assert re.fullmatch(r" [+-]\d\.\d{4} nats per token *", told[1][4]), "no interval, since other processes read it"
@@ -102,7 +107,7 @@ def test_without_retention_texts_it_tells_of_the_task_alone(finetune, tmp_path, 
     (tmp_path / "task.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in SENTENCES * 9))
     finetune("--max_steps", "2", "--task_test", str(tmp_path / "task.jsonl"))
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(rows) == 3 and rows[2].startswith("| loss on the task |")
+    assert len(rows) == 3 and rows[2].startswith("| NLL on the task |")
 
 
 def test_with_max_steps_only_as_many_documents_are_tokenized_as_the_run_needs(finetune, tmp_path):
