@@ -5,6 +5,7 @@ from .files import json_bytes, read_json, replaced, write_files, write_json
 from .fingerprint import digest, fingerprint, fingerprint_of
 from .hub import commit_of, hub_arguments, hub_source, local_folder, upload
 from .markdown import Tabular, markdown_table
+from .page import html_page
 from .pretrained import load_causal_lm, load_tokenizer
 from .shards import (
     StoredTensors,
@@ -30,6 +31,7 @@ __all__ = [
     "digest",
     "fingerprint",
     "fingerprint_of",
+    "html_page",
     "hub_arguments",
     "hub_source",
     "index_path",

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from string import Template
 
 from ..evaluation import TokenLoss, most_risen
-from ..storage import markdown_table
+from ..storage import html_page, markdown_table
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; --ink: #1d1d1f; --paper: #ffffff; --dim: #5f6368; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e8; --paper: #16181b; --dim: #9aa0a8; } }
-body { margin: 0; color: var(--ink); background: var(--paper); font: 1rem/1.7 system-ui, sans-serif; }
-main { max-width: 46rem; margin: 0 auto; padding: 1.25rem 1rem 4rem; }
-h1 { font-size: 1.3rem; line-height: 1.3; }
-.dim { color: var(--dim); font-size: 0.85rem; }
-p { white-space: pre-wrap; overflow-wrap: anywhere; }
-</style>
-</head>
-<body><main>
-<h1>$title</h1>
-<p class="dim">Orange: predicted worse than before, blue: better; the stronger, the more nats. A pointer on a token
-tells both.</p>
-$documents
-</main></body>
-</html>
-""")
+_STYLE = """
+main { max-width: 46rem; }
+p { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.7; }
+"""
+_LEGEND = (
+    "Orange: predicted worse than before, blue: better; the stronger, the more nats. A pointer on a token tells both."
+)
 _FULL = 3.0
 """Nats at which the colour is at its strongest."""
 
@@ -61,7 +43,8 @@ def coloured_page(title: str, documents: Sequence[Losses]) -> str:
     texts = (
         "".join(_coloured(old, new) for old, new in zip(before, after, strict=True)) for before, after in documents
     )
-    return _PAGE.substitute(title=escape(title), documents="\n".join(f"<p>{text}</p>" for text in texts))
+    paragraphs = [f'<p class="note">{_LEGEND}</p>', *(f"<p>{text}</p>" for text in texts)]
+    return html_page(title, "\n".join(paragraphs), _STYLE)
 
 
 def _coloured(before: TokenLoss, after: TokenLoss) -> str:

@@ -7,51 +7,29 @@ import dataclasses
 from collections.abc import Sequence
 from html import escape
 from operator import attrgetter
-from string import Template
 
+from ..storage import html_page
 from .contents import Section, listed, sections, share
 from .records import MissingRun, RunRecord, TextNames, group_by
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; --ink: #1d1d1f; --paper: #ffffff; --soft: #f3f4f6; --line: #d8dade; --dim: #5f6368; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e6e8; --paper: #16181b; --soft: #212429; --line: #3a3e45; --dim: #9aa0a8; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; color: var(--ink); background: var(--paper);
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; -webkit-text-size-adjust: 100%; }
-main { max-width: 60rem; margin: 0 auto; padding: 1.25rem 1rem 4rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; }
+_STYLE = """
+main { max-width: 88rem; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 0.75rem; }
-.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; margin: 0 0 1rem; }
+.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; margin: 0 0 1rem; width: fit-content;
+  max-width: 100%; }
+.note, .prompt, img { max-width: 60rem; }
 img { display: block; width: 100%; min-width: 38rem; height: auto; background: #ffffff; }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.4rem 0.7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { background: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; min-width: 5.5rem; }
 tr:last-child td { border-bottom: 0; }
-.note { color: var(--dim); font-size: 0.85rem; }
 .prompt { border: 1px solid var(--line); border-radius: 6px; margin: 0 0 1rem; padding: 0.8rem 1rem; }
 .prompt > p { margin: 0 0 0.6rem; padding-left: 0.7rem; border-left: 3px solid var(--dim); }
 .prompt > p, dd { white-space: pre-wrap; overflow-wrap: anywhere; }
 dl { margin: 0; }
 dt { color: var(--dim); font-size: 0.8rem; font-weight: 600; margin-top: 0.6rem; }
 dd { margin: 0; }
-</style>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-$body
-</main>
-</body>
-</html>
-""")
+"""
 
 
 def html_report(
@@ -77,7 +55,7 @@ def html_report(
     parts += [_picture(png, names) for png in pictures]
     parts += [_section(section) for section in sections(records, names)]
     parts += [_continuations(records, kind, name) for kind, name in dataclasses.asdict(names).items()]
-    return _PAGE.substitute(title=escape(title), body="\n".join(part for part in parts if part))
+    return html_page(title, "\n".join(part for part in parts if part), _STYLE)
 
 
 def _picture(png: bytes, names: TextNames) -> str:
