@@ -6,8 +6,8 @@ from .training import HeldOutTask, evaluate_and_tell, publish, train_and_save
 from .windows import WindowArguments
 
 __all__ = [
-    "HeldOutTask",
     "CodeArguments",
+    "HeldOutTask",
     "LoadingArguments",
     "WindowArguments",
     "beside",
