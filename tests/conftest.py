@@ -27,6 +27,12 @@ def pytest_configure(config):
         os.environ["OMP_NUM_THREADS"] = "1"
 
 
+def pytest_collection_modifyitems(config, items):
+    """Begin with what takes minutes, so that of several workers none is left alone with it at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_collection_finish():
     """Let the garbage collector, which each `Trainer` runs several times, pass over all that was imported."""
     gc.freeze()
