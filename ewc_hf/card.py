@@ -107,17 +107,18 @@ def _measured(evaluations: Sequence[Mapping[str, float]], texts: Sequence[str]) 
         return []
     first, last = evaluations[0], evaluations[-1]
     rows = [["held-out", "before", "after"]]
-    for name, key in _keys(texts):
+    for name, key in _keys(last, texts):
         values = [logs.get(key) for logs in (first if first.get("step") == 0 else {}, last)]
-        is_task = key == "eval_loss"  # whose loss may be any
+        is_task = key == "eval_loss"  # which may be any
         cells = ["-" if loss is None else f"{loss if is_task else np.exp(loss):.4g}" for loss in values]
         rows.append([f"{'loss' if is_task else 'perplexity'} of {name}", *cells])
     return rows
 
 
-def _keys(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Return what is measured, and by which key its loss is logged."""
-    return [("the task", "eval_loss"), *((text, f"eval_{text}_loss") for text in texts)]
+def _keys(evaluation: Mapping[str, float], texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what is measured, and by which key its NLL is logged, or of a task without one its loss."""
+    of_task = "eval_nll" if "eval_nll" in evaluation else "eval_loss"
+    return [("the task", of_task), *((text, f"eval_{text}_loss") for text in texts)]
 
 
 def _picture(evaluations: Sequence[Mapping[str, float]], texts: Sequence[str]) -> bytes:
@@ -126,7 +127,7 @@ def _picture(evaluations: Sequence[Mapping[str, float]], texts: Sequence[str]) -
     figure = Figure(figsize=(6, 3.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     calm(axes)
-    for number, (name, key) in enumerate(_keys(texts)):
+    for number, (name, key) in enumerate(_keys(evaluations[-1], texts)):
         known = [(logs["step"], logs[key]) for logs in evaluations if key in logs]
         if known:
             axes.plot(*zip(*known, strict=True), "o-", c=colour(number), label=name, ms=4)

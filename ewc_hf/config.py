@@ -20,7 +20,11 @@ _MEASURED_LAMBDAS = {Method.MAS: 100, Method.L2: 0.01}
 """In other units, from the forgetting study: MAS with coupling `decoupled`, L2 with `loss`."""
 
 
-_HANDED_ON = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+_ARGS, _KEYWORD, _KWARGS = (
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.KEYWORD_ONLY,
+    inspect.Parameter.VAR_KEYWORD,
+)
 
 
 class StateDtype(ExplicitEnum):
@@ -157,19 +161,29 @@ class EWCConfig(EWCFields, TrainingArguments):
 class CompleteSignature:
     """What a class takes in all, as its `__signature__`, for editors and notebooks.
 
-    An `__init__` with `*args` and `**kwargs` hands them on to the next one in the order of the class's bases.
+    An `__init__` with `**kwargs` hands them on to the next one in the order of the class's bases, and `*args` as well
+    where it has these and no default before them.
     """
 
     def __get__(self, instance: object, owner: type) -> inspect.Signature:
         """Return the signature of the class that is asked, be it a subclass with an `__init__` of its own."""
         parameters: dict[str, inspect.Parameter] = {}
+        handed_on, rest = {_ARGS, _KWARGS}, []
         for maker in [vars(cls)["__init__"] for cls in owner.__mro__[:-1] if "__init__" in vars(cls)]:
-            known = {name: each for name, each in parameters.items() if each.kind not in _HANDED_ON}
-            _, *others = inspect.signature(maker).parameters.values()
-            parameters = known | {each.name: each for each in others if each.name not in known}
-            if not _HANDED_ON <= {each.kind for each in parameters.values()}:
+            _, *own = inspect.signature(maker).parameters.values()
+            if _ARGS not in handed_on:
+                own = [each.replace(kind=max(each.kind, _KEYWORD)) for each in own if each.kind is not _ARGS]
+            new = {
+                each.name: each for each in own if each.kind not in (_ARGS, _KWARGS) and each.name not in parameters
+            }
+            if any(each.kind < _ARGS and each.default is not each.empty for each in new.values()):
+                handed_on.discard(_ARGS)
+            handed_on &= {each.kind for each in own}
+            parameters, rest = parameters | new, [each for each in own if each.kind in handed_on]
+            if _KWARGS not in handed_on:
                 break
-        return inspect.Signature(sorted(parameters.values(), key=lambda each: each.kind))
+        in_order = [*parameters.values(), *rest]
+        return inspect.Signature(sorted(in_order, key=lambda each: each.kind))
 
 
 def _budget(value: float | str | None) -> float | None:

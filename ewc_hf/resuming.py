@@ -115,7 +115,7 @@ class ResumingMixin(_SomeTrainer):
 
     def _has_state_of_its_own(self) -> bool:
         """Tell whether a checkpoint has to hold more than the trainer class puts there."""
-        return bool(self._synaptics())
+        return bool(self._synaptics()) or getattr(self.args, "max_forgetting", None) is not None
 
     def _synaptics(self) -> list[SynapticIntelligence]:
         """Return the callbacks that accrue Synaptic Intelligence, the trainer's own and any given to it."""

@@ -25,7 +25,7 @@ from ewc_hf.study import tokenizer_folder
 class EvaluateArguments:
     """Which models are compared, and on what."""
 
-    model: str = field(metadata={"help": "The model, or an adapter of one: a folder or a Hub id."})
+    model: str = field(metadata={"help": "The model, or an adapter with its own base: a folder or a Hub id."})
     base: str | None = field(
         default=None,
         metadata={"help": "The model that it was tuned from, to tell what changed: a folder or a Hub id."},
@@ -108,7 +108,7 @@ def _scores(
     loading: LoadingArguments,
 ) -> Scores:
     gc.collect()  # the model before
-    model = place(loading.model(name, base=args.base))
+    model = place(loading.model(name))
     benchmarks = []  # first, since a name may be unknown
     if args.benchmarks:
         benchmarks = evaluate_benchmarks(

@@ -30,7 +30,7 @@ class FinetuneArguments:
     rehearsal: str | None = field(
         default=None, metadata={"help": "Rows with the old model's answers: a folder or a Hub id."}
     )
-    task_test: str | None = field(default=None, metadata={"help": "Held-out text of the task, for `eval_loss`."})
+    task_test: str | None = field(default=None, metadata={"help": "Held-out text of the task, for `eval_nll`."})
     retention_test: str | None = field(
         default=None, metadata={"help": "Held-out old text, for `eval_retention_perplexity`; needs task_test."}
     )
@@ -51,6 +51,8 @@ def main() -> None:
     args, training, code = parse_arguments(FinetuneArguments, EWCConfig, CodeArguments, description=__doc__)
     if args.retention_test is not None and args.task_test is None:
         raise ValueError("expected task_test beside retention_test, got None; both are read in one evaluation")
+    if args.max_document_tokens is not None and args.retention_test is None:
+        raise ValueError("expected retention_test beside max_document_tokens, got None; nothing else is cut")
 
     # 1. The model, and packed blocks to learn: with `max_steps` only as many, of documents drawn by the seed.
     tokenizer, model = code.tokenizer(args.model), code.model(args.model)

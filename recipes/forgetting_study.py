@@ -17,11 +17,13 @@ from ewc_hf.cli import parse_arguments
 from ewc_hf.config import EWCConfig
 from ewc_hf.study import (
     MEAN_NLL,
+    BudgetText,
     Measurement,
     StudyTexts,
     markdown_report,
     parse_settings,
     read_study_data,
+    require_text_for_budgets,
     run_study,
     study_title,
     sweeps_of,
@@ -48,14 +50,14 @@ class StudyArguments:
 
 def main() -> None:
     """Run the study."""
-    args, texts, training, measurement = parse_arguments(
-        StudyArguments, StudyTexts, EWCConfig, Measurement, description=__doc__
+    args, texts, budget, training, measurement = parse_arguments(
+        StudyArguments, StudyTexts, BudgetText, EWCConfig, Measurement, description=__doc__
     )
-
     settings = parse_settings(args.settings)
+    require_text_for_budgets(training, settings, has_text=budget.budget_text is not None)
 
     # 1. Text: packed blocks to learn from, whole documents to measure on.
-    data = read_study_data(texts)
+    data = read_study_data(texts, budget)
 
     # 2. Importance, fine-tuning and perplexity for each setting and seed.
     records = run_study(texts.model, data, settings, args.seeds, training, measurement, texts.shared, args.lora_rank)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from transformers import AutoTokenizer
-
 from ..data import document_texts, load_texts
+from ..storage import load_tokenizer
 from ..study import diagnose, tokenizer_folder, write_diagnosis
 from .arguments import parse_arguments
 from .windows import WindowArguments
@@ -37,7 +36,7 @@ def main() -> None:
     description = "Tell in which weights of a tuned model its forgetting sits: by kind of layer, and by depth."
     args, windows = parse_arguments(DiagnoseArguments, WindowArguments, description=description)
     texts = load_texts(args.retention, split=args.retention_split, max_documents=args.max_documents, seed=args.seed)
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(args.base, args.tuned))
+    tokenizer = load_tokenizer(tokenizer_folder(args.base, args.tuned))
     diagnosis = diagnose(
         args.base,
         args.tuned,

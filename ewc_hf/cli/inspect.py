@@ -21,7 +21,7 @@ class InspectArguments:
 
     consolidation: str | None = field(default=None, metadata={"help": "An importance: a folder or a Hub id."})
     base: str | None = field(default=None, metadata={"help": "The old model: a folder or a Hub id."})
-    tuned: str | None = field(default=None, metadata={"help": "The tuned model, or an adapter: a folder or a Hub id."})
+    tuned: str | None = field(default=None, metadata={"help": "The tuned model, or an adapter with its own base."})
     text: str | None = field(default=None, metadata={"help": "Held-out old text: a file, a folder or a Hub dataset."})
     column: str | None = field(default=None, metadata={"help": "Column of the text; default by its name."})
     split: str = field(default="test", metadata={"help": "Split of a folder or Hub dataset."})
@@ -76,7 +76,7 @@ def _losses(args: InspectArguments, loading: LoadingArguments) -> list[list[list
     texts = document_texts(dataset, args.column, tokenizer)
     losses = []
     for name in (args.base, args.tuned):
-        model = place(loading.model(name, base=args.base))
+        model = place(loading.model(name))
         losses.append([token_losses(model, tokenizer, text, args.max_document_tokens) for text in texts])
         del model  # before the next one is loaded
     return losses

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from transformers import AutoTokenizer
-
 from ..data import document_texts, load_texts
-from ..storage import markdown_table
+from ..storage import load_tokenizer, markdown_table
 from ..study import TextNames, interpolate, tokenizer_folder
 from .arguments import command_line, parse_arguments
 from .windows import WindowArguments
@@ -49,7 +47,7 @@ def main() -> None:
         "Measure models on the straight line between old and tuned weights, and write the one that is chosen."
     )
     args, windows = parse_arguments(InterpolateArguments, WindowArguments, description=description)
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(args.base, args.tuned))
+    tokenizer = load_tokenizer(tokenizer_folder(args.base, args.tuned))
     retention, task = (
         document_texts(
             load_texts(text, split=split, max_documents=args.max_documents, seed=args.seed), column, tokenizer

@@ -101,12 +101,12 @@ def _told(trainer: EWCMixin, metrics: dict[str, float]) -> str:
 
 def _of_the_task(before: dict[str, float], metrics: dict[str, float], held_out: Any) -> list[str]:
     """Return the task's row: its NLL where the trainer measures that, or else its loss."""
-    key, unit = ("eval_nll", " nats per token") if isinstance(held_out, HeldOutTask) else ("eval_loss", "")
+    key, unit = ("eval_nll", " nats per token") if "eval_nll" in metrics else ("eval_loss", "")
     old, new = before.get(key), metrics[key]
     title = f"{'NLL' if unit else 'loss'} on the task"
     if old is None:
         return [title, "-", f"{new:.4f}", "-"]
-    change = held_out.change_since(old) if unit else None
+    change = held_out.change_since(old) if isinstance(held_out, HeldOutTask) and unit else None
     return [title, f"{old:.4f}", f"{new:.4f}", shown_change(change or NllChange(new - old, None)) + unit]
 
 

@@ -111,8 +111,10 @@ def document_texts(
     Raises:
         ValueError: no such column, a row that is neither a text nor a chat, with its number, or no token to be kept.
     """
-    if max_tokens is not None and (tokenizer is None or max_tokens < 1):
-        raise ValueError(f"expected max_tokens >= 1 of a tokenizer, got {max_tokens}; leave it out to cut nothing")
+    if max_tokens is not None and (tokenizer is None or not tokenizer.is_fast):
+        raise ValueError(f"expected a fast tokenizer to cut documents by, got {type(tokenizer).__name__}")
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError(f"expected a token to be kept of each document, got {max_tokens} as the most; name more")
     form = row_form(dataset, column)
     texts = []
     for number, row in enumerate(form.of(dataset)):

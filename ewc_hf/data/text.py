@@ -24,7 +24,7 @@ def load_texts(source: str, *, split: str = "train", max_documents: int | None =
         ValueError: nothing there that can be read, files of several kinds, a broken one, no document, or none wanted.
     """
     if max_documents is not None and max_documents < 1:
-        raise ValueError(f"expected max_documents >= 1, got {max_documents}; leave it out to read all")
+        raise ValueError(f"expected a document to be read of '{source}', got {max_documents} as the most; name more")
     if names_local_files(source):
         dataset = read_local(Path(source).expanduser(), split)
     else:

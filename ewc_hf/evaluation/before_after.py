@@ -38,7 +38,7 @@ class NllChange:
 
     Attributes:
         nats: rise of the mean NLL, nats per token; on text that a model must not forget, its forgetting.
-        interval: 95% bootstrap interval over documents, each read by both models; None for a single document.
+        interval: 95% bootstrap interval over documents, or blocks of them, each read by both models; None for one.
     """
 
     nats: float

@@ -26,16 +26,16 @@ def load_causal_lm(
     Raises:
         ValueError: it cannot be loaded.
     """
+    where = hub_arguments(name)
     with _named(name):
-        return AutoModelForCausalLM.from_pretrained(
-            **hub_arguments(name), dtype=dtype, trust_remote_code=trust_remote_code
-        )
+        return AutoModelForCausalLM.from_pretrained(**where, dtype=dtype, trust_remote_code=trust_remote_code)
 
 
 def load_tokenizer(name: str | os.PathLike[str], trust_remote_code: bool = False) -> Any:
     """Load a model's tokenizer; arguments and errors as `load_causal_lm`."""
+    where = hub_arguments(name)
     with _named(name):
-        return AutoTokenizer.from_pretrained(**hub_arguments(name), trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(**where, trust_remote_code=trust_remote_code)
 
 
 @contextmanager
@@ -44,7 +44,5 @@ def _named(name: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"expected a model that can be loaded, a folder or a Hub id, got '{name}' ({error}); check the path, the "
-            "name and the network"
-        ) from error
+        cure = "; check the path, the name and the network" if isinstance(error, OSError) else ""
+        raise ValueError(f"expected a model that can be loaded, got '{name}' ({error}){cure}") from error

@@ -10,7 +10,7 @@ from .interpolation_result import Interpolation
 from .line import WeightLine
 from .line_ends import tokenizer_folder
 from .parsing import parse_settings
-from .protocol import Measurement, StudyData, keep_protocol, require_one_gpu
+from .protocol import Measurement, StudyData, keep_protocol, require_one_gpu, require_text_for_budgets
 from .pruned_checkpoint import ESTIMATED, MAGNITUDE, PrunedCheckpoint, prune_checkpoint
 from .records import MissingRun, RunRecord, TextNames, mean_and_interval, with_interval
 from .report import markdown_report, read_report, study_title, write_report
@@ -21,12 +21,13 @@ from .sequence_report import average_forgetting, backward_transfer, write_sequen
 from .settings import Setting
 from .sweep import MEAN_NLL, Sweep, SweptPoint, sweep_of, sweeps_of
 from .sweep_report import sweep_table, write_sweep
-from .texts import StudyTexts, read_study_data
+from .texts import BudgetText, StudyTexts, read_study_data
 
 __all__ = [
     "ESTIMATED",
     "MAGNITUDE",
     "MEAN_NLL",
+    "BudgetText",
     "Degradation",
     "DiagnosedPart",
     "Diagnosis",
@@ -60,6 +61,7 @@ __all__ = [
     "read_report",
     "read_study_data",
     "require_one_gpu",
+    "require_text_for_budgets",
     "risen_table",
     "run_sequence",
     "run_study",

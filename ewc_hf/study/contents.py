@@ -40,7 +40,7 @@ Over documents: 95% bootstrap interval of the mean forgetting, the documents of 
 def _crossings_note(names: TextNames) -> str:
     return f"""Forgetting removed where a method's curve over its strengths reaches an NLL on {names.task} so much
 above plain fine-tuning's, and the strength that gets there (mean over seeds: geometric, or arithmetic where one is 0;
-of learning rates and steps it is the inverse); a dash where a seed's curve does not get there between two of its
+its inverse of learning rates, steps and budgets); a dash where a seed's curve does not get there between two of its
 strengths. One strength makes no curve, and nothing is read on a straight line from plain fine-tuning unless that is a
 point of the curve. Best first, by what is removed at +{INCREASES[_MIDDLE]:.0%}. {_SEEDS}"""
 

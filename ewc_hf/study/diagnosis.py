@@ -18,11 +18,11 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import nn
 from tqdm.auto import tqdm
-from transformers import AutoTokenizer
 
 from ..consolidation import NATS_PER_TOKEN, StoredConsolidation, depths_of, grouped, kind_of
 from ..engines import Rows, launched, require_one_process, row_blocks
 from ..evaluation import evaluate_perplexity
+from ..storage import load_tokenizer
 from .checkpoints import load_model
 from .line import line_tensors
 from .line_ends import LineEnds, open_ends
@@ -112,7 +112,7 @@ def diagnose(
         measure = partial(
             evaluate_perplexity,
             model,
-            AutoTokenizer.from_pretrained(ends.tokenizer),
+            load_tokenizer(ends.tokenizer),
             retention_texts,
             stride,
             window=window,

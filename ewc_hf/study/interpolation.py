@@ -10,10 +10,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoTokenizer
 
 from ..engines import launched, require_one_process
-from ..storage import json_bytes, write_files
+from ..storage import json_bytes, load_tokenizer, write_files
 from .budget import Budget, farthest_point, parse_budget
 from .checkpoints import load_model
 from .interpolation_card import model_card
@@ -107,7 +106,7 @@ def interpolate(
     with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
         scratch, made = Path(temporary), Path(temporary) / "made"
         ends = open_ends(base, tuned, scratch)
-        tokenizer = AutoTokenizer.from_pretrained(ends.tokenizer)
+        tokenizer = load_tokenizer(ends.tokenizer)
         model = load_model(ends.model, torch.float32).to(launched().device)
         reader = LineReader(model, WeightLine(model, ends.base, ends.tuned), tokenizer, texts)
         chosen = _measure(reader, number, budget, progress)

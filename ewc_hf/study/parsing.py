@@ -16,7 +16,7 @@ from ..importance import Method
 from ..penalty import Coupling
 from .protocol import SET_BY_THE_STUDY, Measurement
 from .records import PLAIN
-from .settings import IMPORTANCE_FROM, INTERPOLATED, LORA_RANK, NO_PULL, OWN, Setting
+from .settings import IMPORTANCE_FROM, INTERPOLATED, LORA_RANK, MAX_FORGETTING, NO_PULL, OWN, Setting
 from .ways import Way
 
 _FORM = "'plain', 'fisher:loss:10,30,100', 'rehearsal:1,3' or 'plain:learning_rate=1e-4'"
@@ -88,6 +88,8 @@ def _parse(spec: str) -> list[Setting]:
         names += [f"{float(text):.12g}" if option == name else f"{option}={text}" for option, text in chosen]
         if strengths and not 0 < values[name] < math.inf:
             raise ValueError("strengths are finite and greater than 0")
+        if not 0 < values.get(MAX_FORGETTING, 1) < math.inf:
+            raise ValueError("a budget is finite and greater than 0")
         rows = {option: values.pop(option) for option in list(values) if option in _rows_options()}
         acting = _acting(way, values)
         if idle := [option for option, _ in given if option.startswith("rehearsal_") and option not in acting]:

@@ -26,6 +26,8 @@ _CANNOT_MATTER = SET_BY_THE_STUDY | {
     "log_level", "log_level_replica", "log_on_each_node", "report_to", "run_name", "project", "hub_token",
 }  # fmt: skip
 """Arguments that only tell what is shown, besides; any other is part of the protocol."""
+_OF_BUDGETS = "budget_texts"
+"""What only some of the runs depend on: it may come with the first of them."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def require_one_gpu(training: EWCConfig) -> None:
         )
 
 
-def require_text_for_budgets(training: EWCConfig, settings: Sequence[Setting], budget_texts: Sequence[str]) -> None:
+def require_text_for_budgets(training: EWCConfig, settings: Sequence[Setting], has_text: bool) -> None:
     """Check that runs with a budget of forgetting have text to keep it on, since what a study measures on is held out.
 
     Raises:
@@ -91,10 +93,10 @@ def require_text_for_budgets(training: EWCConfig, settings: Sequence[Setting], b
     """
     if training.max_forgetting is not None:
         raise ValueError(
-            f"expected max_forgetting in settings, got {training.max_forgetting:g} for all, plain fine-tuning too; "
-            f"write `fisher:decoupled:30:max_forgetting={training.max_forgetting:g}`"
+            f"expected no max_forgetting for all runs, plain fine-tuning too, got {training.max_forgetting:g}; name "
+            f"it in a study's settings: `fisher:decoupled:30:max_forgetting={training.max_forgetting:g}`"
         )
-    if not budget_texts and any(MAX_FORGETTING in setting.overrides for setting in settings):
+    if not has_text and any(MAX_FORGETTING in setting.overrides for setting in settings):
         raise ValueError(
             "expected budget_text for settings with max_forgetting, got none; name held-out old text that is not "
             "retention_test, or compare the models between old and tuned weights (`:interpolated`)"
@@ -124,7 +126,7 @@ def require_same_protocol(
     if lora_rank is not None:
         protocol["lora_rank"] = lora_rank
     if data.budget_texts:
-        protocol["budget_texts"] = _hash_of(data.budget_texts)
+        protocol[_OF_BUDGETS] = _hash_of(data.budget_texts)
     keep_protocol(folder, protocol)
 
 
@@ -142,7 +144,11 @@ def keep_protocol(folder: Path, protocol: dict[str, Any]) -> None:
         ValueError: the folder holds runs of another protocol.
     """
     path = folder / "protocol.json"
-    if path.is_file() and (stored := read_json(path)) != protocol:
+    stored = read_json(path) if path.is_file() else protocol
+    if _OF_BUDGETS not in stored or _OF_BUDGETS not in protocol:
+        known = {key: value for key, value in (stored | protocol).items() if key == _OF_BUDGETS}
+        stored, protocol = stored | known, protocol | known
+    if stored != protocol:
         different = sorted(key for key in stored.keys() | protocol.keys() if stored.get(key) != protocol.get(key))
         arguments = _different_arguments(stored.get("training", {}), protocol.get("training", {}))
         raise ValueError(

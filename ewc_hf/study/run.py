@@ -65,13 +65,13 @@ def run_study(
     Raises:
         ValueError: the folder holds a study with another protocol, a seed comes twice, the examples are longer than
             the model's context, there are several processes or GPUs, a setting needs `max_steps`, one has a rank
-            of its own beside `lora_rank`, or a budget of forgetting.
+            of its own beside `lora_rank`, or a budget of forgetting without a text to keep it on.
     """
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"expected each seed once, got {list(seeds)}; leave the repeated ones out")
     require_one_process()
     require_one_gpu(training)
-    require_text_for_budgets(training, settings, data.budget_texts)
+    require_text_for_budgets(training, settings, has_text=bool(data.budget_texts))
     if training.max_steps <= 0 and (needing := [setting.name for setting in settings if setting.counts_steps]):
         raise ValueError(
             f"expected max_steps > 0 for {', '.join(needing)}, got {training.max_steps}; the runs of a study take "

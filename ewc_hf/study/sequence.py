@@ -92,8 +92,8 @@ def run_sequence(
         decay: how much of the older importance is kept after each task (online EWC).
 
     Raises:
-        ValueError: fewer than two tasks, two of one name, a seed twice, settings of another kind, several processes or
-            GPUs, or a folder that holds a sequence of another protocol.
+        ValueError: fewer than two tasks, two of one name, a seed twice, settings of another kind or with a budget of
+            forgetting, several processes or GPUs, or a folder that holds a sequence of another protocol.
     """
     _require_sequence(tasks, settings, seeds, training)
     require_one_gpu(training)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .curves import curves_of
 from .records import PLAIN, RunRecord, mean_and_interval
+from .settings import MAX_FORGETTING
 
 MEAN_NLL = "mean of the NLLs (nats per token)"
 """The score of a study's runs: of the NLLs on the task and on the retention text."""
@@ -91,8 +92,9 @@ def sweeps_of(records: Iterable[RunRecord]) -> list[Sweep]:
         records: of the runs.
     """
     records = [run for run in records if run.fraction == 1]
+    others = {"rehearsal_weight", MAX_FORGETTING}
     curves = {
-        title: [run for run in runs if "ewc_lambda" in run.overrides and "rehearsal_weight" not in run.overrides]
+        title: [run for run in runs if "ewc_lambda" in run.overrides and not others & run.overrides.keys()]
         for title, runs in curves_of(records).items()
     }
     plain = [_mean_nll(run) for run in records if run.name == PLAIN]

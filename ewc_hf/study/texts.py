@@ -37,25 +37,46 @@ class StudyTexts:
             "help": "Folder of importances and rehearsal rows that studies share; default 'shared' in output_dir."
         },
     )
-    budget_text: str | None = field(
-        default=None, metadata={"help": "More held-out text like it, on which settings with max_forgetting keep it."}
-    )
-    budget_tokens: int = field(default=500, metadata={"help": "Cut each of its documents after so many tokens."})
     max_task_test_documents: int = field(default=300, metadata={"help": "Held-out documents of the task."})
 
 
-def read_study_data(texts: StudyTexts) -> StudyData:
-    """Return packed blocks to learn from, and whole documents to measure on."""
+@dataclass
+class BudgetText:
+    """On which text budgets of forgetting are kept.
+
+    Raises:
+        ValueError: documents are to be cut where there are none.
+    """
+
+    budget_text: str | None = field(
+        default=None,
+        metadata={"help": "Held-out old text, other than retention_test, on which settings keep max_forgetting."},
+    )
+    budget_tokens: int | None = field(default=None, metadata={"help": "Cut its documents after so many tokens."})
+    max_budget_documents: int = field(default=40, metadata={"help": "Documents of it."})
+
+    def __post_init__(self) -> None:
+        """Check that there is something to cut."""
+        if self.budget_text is None and self.budget_tokens is not None:
+            raise ValueError(f"expected budget_text beside budget_tokens {self.budget_tokens}, got None; name it")
+
+
+def read_study_data(texts: StudyTexts, budget: BudgetText | None = None) -> StudyData:
+    """Return packed blocks to learn from, and whole documents to measure on.
+
+    Args:
+        texts: what is read.
+        budget: text on which settings with `max_forgetting` keep it.
+    """
     tokenizer = load_tokenizer(texts.model)
     retention = load_texts(texts.retention, max_documents=texts.max_retention_documents)
     retention_test = load_texts(texts.retention_test, split="test", max_documents=texts.max_retention_test_documents)
     task = load_texts(texts.task)
     task_test = load_texts(texts.task_test, split="test", max_documents=texts.max_task_test_documents)
     budget_texts = []
-    if texts.budget_text is not None:
-        most = texts.max_retention_test_documents
-        documents = load_texts(texts.budget_text, split="validation", max_documents=most)
-        budget_texts = document_texts(documents, texts.retention_column, tokenizer, texts.budget_tokens)
+    if budget is not None and budget.budget_text is not None:
+        documents = load_texts(budget.budget_text, split="validation", max_documents=budget.max_budget_documents)
+        budget_texts = document_texts(documents, texts.retention_column, tokenizer, budget.budget_tokens)
     return StudyData(
         retention_examples=pack(retention, tokenizer, texts.block_size, column=texts.retention_column),
         task_examples=pack(task, tokenizer, texts.block_size, column=texts.task_column, learn_from=texts.learn_from),

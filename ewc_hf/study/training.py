@@ -86,7 +86,7 @@ def fine_tune(
     if args.max_forgetting is not None:
         options |= {"retention_texts": {"budget": memory.budget_texts}, "processing_class": memory.tokenizer}
     clock = _StepClock()
-    trainer_class(
+    trainer = trainer_class(
         model=trained,
         args=args,
         consolidation=memory.importance,
@@ -96,9 +96,11 @@ def fine_tune(
         compute_loss_func=LOSSES.get(setting.way),
         callbacks=[clock],
         **options,
-    ).train()
-    if args.max_forgetting is not None:
-        shutil.rmtree(Path(args.output_dir, START))
+    )
+    try:
+        trainer.train()
+    finally:
+        shutil.rmtree(Path(args.output_dir, START), ignore_errors=True)  # of a budget
     return (model if setting.rank is None else trained.merge_and_unload()), statistics.median(clock.seconds)
 
 

@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from peft import LoraConfig, get_peft_model
 from tiny import SENTENCES, save_tiny_checkpoint, tiny_tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from ewc_hf import evaluate_perplexity
 from ewc_hf.__main__ import main
@@ -46,26 +45,6 @@ def test_before_and_after_on_each_text(tmp_path, words, capsys):
 def test_one_model_alone_is_printed(words, capsys):
     main(words)
     assert "| books |" in capsys.readouterr().out
-
-
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT asks for it
-@pytest.mark.parametrize("fits", [True, False])
-def test_an_adapter_is_put_on_the_base_that_is_named(tmp_path, words, fits):
-    adapter, base = tmp_path / "adapter", tmp_path / "moved"
-    lora = LoraConfig(r=2, target_modules=["c_attn"], init_lora_weights=False, fan_in_fan_out=True)
-    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path / "old"), lora)
-    adapted.save_pretrained(adapter)
-    (tmp_path / "old").rename(base)
-    words[words.index("--model") + 1] = str(adapter)
-    if not fits:
-        wider = AutoConfig.from_pretrained(base, n_embd=32)
-        AutoModelForCausalLM.from_config(wider).save_pretrained(base)
-        with pytest.raises(SystemExit, match=f"expected an adapter of '{base}', got '{adapter}', which does not fit"):
-            main([*words, "--base", str(base)])
-        return
-    main([*words, "--base", str(base), "--output_dir", str(tmp_path / "out")])
-    expected = evaluate_perplexity(adapted.base_model.model, tiny_tokenizer(), [" ".join(SENTENCES)], progress=False)
-    assert stored(tmp_path / "out")["models"][1]["texts"]["books"]["nll"] == pytest.approx(expected.nll)
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_a_text_is_cut_after_a_token():
     assert all(text.startswith(part) and part != text for text, part in zip(whole, cut, strict=True))
     assert [tokenizer(part)["input_ids"] for part in cut] == [tokenizer(text)["input_ids"][:5] for text in whole]
     assert document_texts(rows, tokenizer=tokenizer, max_tokens=10_000) == whole
-    with pytest.raises(ValueError, match="expected max_tokens >= 1 of a tokenizer, got 0; leave it out"):
+    with pytest.raises(ValueError, match="expected a token to be kept of each document, got 0 as the most"):
         document_texts(rows, tokenizer=tokenizer, max_tokens=0)
 
 

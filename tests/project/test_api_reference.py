@@ -72,6 +72,10 @@ def test_an_editor_is_told_all_arguments_of_a_users_own_trainer():
         def __init__(self, noise, *args, seed=0, **kwargs):
             super().__init__(*args, **kwargs)
 
+    class Quiet(EWCTrainer):
+        def __init__(self, noise=0.1, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+
     class Closed(EWCTrainer):
         def __init__(self, model, noise):
             super().__init__(model)
@@ -81,6 +85,8 @@ def test_an_editor_is_told_all_arguments_of_a_users_own_trainer():
 
     theirs = [*inspect.signature(EWCTrainer).parameters]
     assert [*inspect.signature(Noisy).parameters] == ["noise", *theirs[:-3], "seed", *theirs[-3:]]
+    quiet = inspect.signature(Quiet).parameters
+    assert {*quiet} == {"noise", *theirs} and quiet["model"].kind is inspect.Parameter.KEYWORD_ONLY
     assert [*inspect.signature(Closed).parameters] == ["model", "noise"]
     of_sequences = [*inspect.signature(transformers.Seq2SeqTrainer).parameters]
     assert [*inspect.signature(Sequences).parameters] == [*of_sequences, *theirs[-3:]]

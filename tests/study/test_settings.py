@@ -78,6 +78,12 @@ def test_strengths_are_positive_finite_and_distinct(strengths):
         parse_settings([f"fisher:loss:{strengths}"])
 
 
+@pytest.mark.parametrize("budget", ["0", "-1", "nan", "inf"])
+def test_budgets_are_positive_and_finite(budget):
+    with pytest.raises(ValueError, match="a budget is finite and greater than 0"):
+        parse_settings([f"plain:max_forgetting={budget}"])
+
+
 @pytest.mark.parametrize("method", ["plain", "pretrained"])
 def test_plain_and_pretrained_take_no_strength(method):
     with pytest.raises(ValueError, match=method):

@@ -65,7 +65,9 @@ def test_other_strengths_than_lambda_are_no_sweep():
     beside = run.__class__(**{**run.__dict__, "curves": {"rehearsal": 0.3}, "overrides": {"rehearsal_weight": 0.3}})
     both = {"rehearsal_weight": 3.0, "ewc_lambda": 3.0}
     twice = run.__class__(**{**run.__dict__, "curves": {"EWC 3 + rehearsal": 3.0}, "overrides": both})
-    assert sweeps_of([PRETRAINED, plain, beside, twice]) == []
+    kept = {"max_forgetting": 0.1, "ewc_lambda": 3.0}
+    to_a_budget = run.__class__(**{**run.__dict__, "curves": {"EWC 3, to a budget": 10.0}, "overrides": kept})
+    assert sweeps_of([PRETRAINED, plain, beside, twice, to_a_budget]) == []
 
 
 def test_report(tmp_path):

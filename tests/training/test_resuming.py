@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from killed_run import Killer, trainer_of
-from tiny import tiny_gpt2
+from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
 from transformers import Trainer
 
 from ewc_hf import EWCConfig, EWCTrainer, SynapticIntelligence
@@ -124,6 +124,14 @@ def test_what_else_says_where_to_resume_is_passed_on(tmp_path, monkeypatch, resu
     monkeypatch.setattr(Trainer, "train", lambda trainer, *args, **kwargs: passed.append((args, kwargs)))
     trainer_of(tmp_path, {}).train(resume, ignore_keys_for_eval=["a"])
     assert passed == [((resume, None, ["a"]), {})]
+
+
+def test_a_run_with_a_budget_passes_over_a_half_written_checkpoint_too(tmp_path):
+    checkpoint(tmp_path, 2, "{")
+    args = EWCConfig(str(tmp_path), max_forgetting=0.1, use_cpu=True, report_to="none")
+    texts = {"retention_texts": {"old": SENTENCES}, "processing_class": tiny_tokenizer()}
+    with pytest.raises(ValueError, match=r"expected a complete checkpoint in .* got none; leave out"):
+        EWCTrainer(tiny_gpt2(), args, **texts).train(resume_from_checkpoint=True)
 
 
 def test_without_state_of_ours_resuming_is_the_trainers_own(tmp_path):
