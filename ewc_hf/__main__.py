@@ -31,7 +31,7 @@ _COMMANDS = {
 }
 """By name: the module, whose `main` reads `sys.argv` as every script does, and what it does."""
 _GOING_ON = {
-    **dict.fromkeys(("demo", "study", "sweep"), "; finished runs are kept, and the same command goes on"),
+    **dict.fromkeys(("demo", "study", "sweep", "tasks"), "; finished runs are kept, and the same command goes on"),
     **dict.fromkeys(("estimate", "rehearse", "finetune", "finetune-trl"), "; --resume true goes on with what is kept"),
 }
 """What an interrupted command says besides, where it can go on."""

@@ -118,7 +118,8 @@ def _require_sequence(
     names = [task.name for task in tasks]
     if len(names) < 2 or len(set(names)) < len(names) or len(set(seeds)) < len(seeds):
         raise ValueError(
-            f"expected the old text and tasks, each of another name, and each seed once, got {names} and {list(seeds)}"
+            f"expected the old text and tasks of different names, and each seed once, got {names} and {list(seeds)}; "
+            "name the tasks (`tasks_names`)"
         )
     if training.max_forgetting is not None or any(MAX_FORGETTING in setting.overrides for setting in settings):
         raise ValueError(

@@ -109,7 +109,7 @@ def test_settings_of_another_kind_are_refused(tmp_path, model, setting):
 def test_equal_names_and_seeds_are_refused(tmp_path, model):
     old, first, second = tasks()
     for texts, seeds in (([old, first, first], [0]), ([old, first, second], [0, 0]), ([old], [0])):
-        with pytest.raises(ValueError, match="expected the old text and tasks, each of another name, and each"):
+        with pytest.raises(ValueError, match="expected the old text and tasks of different names, and each"):
             run_sequence(model, texts, parse_settings([]), seeds, training(tmp_path), MEASUREMENT)
 
 
