@@ -66,9 +66,8 @@ def evaluate_and_tell(trainer: EWCMixin) -> None:
     """Evaluate, store the metrics, and print what was gained and lost since the evaluation before the training."""
     metrics = trainer.evaluate()
     is_nll = not trainer.args.label_smoothing_factor and getattr(trainer.args, "loss_type", "nll").endswith("nll")
-    if (
-        "eval_perplexity" not in metrics and is_nll and metrics["eval_loss"] < 700
-    ):  # not the loss of a model that diverged
+    has_diverged = metrics["eval_loss"] > 700
+    if "eval_perplexity" not in metrics and is_nll and not has_diverged:
         metrics["eval_perplexity"] = math.exp(metrics["eval_loss"])
     trainer.save_metrics("eval", metrics)
     if trainer.is_world_process_zero():
@@ -106,7 +105,7 @@ def _of_the_task(before: dict[str, float], metrics: dict[str, float], held_out: 
     title = f"{'NLL' if unit else 'loss'} on the task"
     if old is None:
         return [title, "-", f"{new:.4f}", "-"]
-    change = held_out.change_since(old) if isinstance(held_out, HeldOutTask) and unit else None
+    change = held_out.change_since(old) if unit and isinstance(held_out, HeldOutTask) else None
     return [title, f"{old:.4f}", f"{new:.4f}", shown_change(change or NllChange(new - old, None)) + unit]
 
 
