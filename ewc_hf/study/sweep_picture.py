@@ -31,7 +31,7 @@ def draw_sweeps(sweeps: Sequence[Sweep], title: str, score: str, references: Seq
     panels = group_by(sweeps, attrgetter("panel"))
     columns = min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(4.8 * columns, 0.7 + 3.2 * rows), dpi=150, layout="constrained")
+    figure = Figure(figsize=(4.8 * columns, 0.7 + 3.7 * rows), dpi=150, layout="constrained")
     pale = "; pale: others' runs" if references else ""
     figure.suptitle(f"{title}\n", x=0.01, ha="left", weight="bold")
     legend = f"star: best; filled: within its 95% t-interval; dashed: lambda 0{pale}"
@@ -49,7 +49,7 @@ def draw_sweeps(sweeps: Sequence[Sweep], title: str, score: str, references: Seq
             _draw(axes, curve, colour(position))
         _frame(axes, curves)
         calm(axes)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
     return png(figure)
 
 
