@@ -149,7 +149,7 @@ OWN = {
         f"{STUDY} --settings rehearsal:1 rehearsal:1": "expected each setting once",
         f"{STUDY} --settings plain:learning_rat=1": "'learning_rat' is no option of EWCConfig",
         f"{STUDY} --max_forgetting 0.1": "expected no max_forgetting for all runs, plain fine-tuning too, got 0.1",
-        f"{STUDY} --settings plain:max_forgetting=0.1": "expected budget_text for settings with max_forgetting",
+        f"{STUDY} --settings plain:max_forgetting=0.1 --retention no.txt": "expected budget_text for settings",
         f"{STUDY} --budget_tokens 9": "expected budget_text beside budget_tokens 9, got None",
         f"{STUDY} --lora_rank 0": "expected lora_rank >= 1",
         f"{STUDY} --block_size 4096": "expected text for at least one block of 4096 tokens",

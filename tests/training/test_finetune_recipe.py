@@ -54,6 +54,8 @@ def test_it_ends_with_what_was_gained_and_lost(finetune, tmp_path, capsys):
     finetune("--max_steps", "6", "--learning_rate", "1e-2", *held_out, "--retention_name", "books")
     metrics = json.loads((tmp_path / "out/eval_results.json").read_text())
     assert metrics["eval_perplexity"] == pytest.approx(math.exp(metrics["eval_nll"]))
+    (of_task,) = re.findall(r"\| perplexity of the task .*", (tmp_path / "out/README.md").read_text())
+    assert of_task.split("|")[3].strip() == f"{metrics['eval_perplexity']:.4g}", "the card tells the same"
     rows = [
         [cell.strip() for cell in line.strip("| ").split("|")]
         for line in capsys.readouterr().out.splitlines()
