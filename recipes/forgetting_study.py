@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ewc_hf.cli import parse_arguments
+from ewc_hf.cli import CodeArguments, parse_arguments
 from ewc_hf.config import EWCConfig
 from ewc_hf.study import (
     MEAN_NLL,
@@ -50,17 +50,27 @@ class StudyArguments:
 
 def main() -> None:
     """Run the study."""
-    args, texts, budget, training, measurement = parse_arguments(
-        StudyArguments, StudyTexts, BudgetText, EWCConfig, Measurement, description=__doc__
+    args, texts, code, budget, training, measurement = parse_arguments(
+        StudyArguments, StudyTexts, CodeArguments, BudgetText, EWCConfig, Measurement, description=__doc__
     )
     settings = parse_settings(args.settings)
     require_text_for_budgets(training, settings, has_text=budget.budget_text is not None)
 
     # 1. Text: packed blocks to learn from, whole documents to measure on.
-    data = read_study_data(texts, budget)
+    data = read_study_data(texts, budget, code.trust_remote_code)
 
     # 2. Importance, fine-tuning and perplexity for each setting and seed.
-    records = run_study(texts.model, data, settings, args.seeds, training, measurement, texts.shared, args.lora_rank)
+    records = run_study(
+        texts.model,
+        data,
+        settings,
+        args.seeds,
+        training,
+        measurement,
+        texts.shared,
+        args.lora_rank,
+        code.trust_remote_code,
+    )
 
     # 3. The report's tables, and which lambda is best; the same and the pictures are in the output folder.
     print(markdown_report(records, data.names, study_title(args.lora_rank)))

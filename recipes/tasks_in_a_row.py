@@ -17,10 +17,9 @@ from typing import Any
 
 from datasets import Dataset
 
-from ewc_hf.cli import parse_arguments
+from ewc_hf.cli import CodeArguments, parse_arguments
 from ewc_hf.config import EWCConfig
 from ewc_hf.data import document_texts, load_texts, pack
-from ewc_hf.storage import load_tokenizer
 from ewc_hf.study import Measurement, SequenceTask, parse_settings, run_sequence, write_sequence
 
 
@@ -56,7 +55,9 @@ class TasksArguments:
 
 def main() -> None:
     """Learn the tasks in every setting, and write the report."""
-    args, training, measurement = parse_arguments(TasksArguments, EWCConfig, Measurement, description=__doc__)
+    args, code, training, measurement = parse_arguments(
+        TasksArguments, CodeArguments, EWCConfig, Measurement, description=__doc__
+    )
 
     settings = parse_settings(args.settings)
 
@@ -65,7 +66,7 @@ def main() -> None:
     texts = [(args.retention_name, retention, load_texts(args.retention_test, split="test")), *read_tasks(args)]
 
     # 2. The tasks one after another, in each setting.
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = code.tokenizer(args.model)
     tasks = [
         SequenceTask(
             name,
@@ -74,7 +75,9 @@ def main() -> None:
         )
         for name, train, test in texts
     ]
-    runs = run_sequence(args.model, tasks, settings, args.seeds, training, measurement, args.decay)
+    runs = run_sequence(
+        args.model, tasks, settings, args.seeds, training, measurement, args.decay, code.trust_remote_code
+    )
 
     # 3. What is left of each.
     print(write_sequence(runs, [task.name for task in tasks], Path(training.output_dir), "Tasks in a row"))

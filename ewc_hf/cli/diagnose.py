@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..data import document_texts, load_texts
-from ..storage import load_tokenizer
 from ..study import diagnose, tokenizer_folder, write_diagnosis
 from .arguments import parse_arguments
+from .loading import CodeArguments
 from .windows import WindowArguments
 
 
@@ -34,14 +34,15 @@ class DiagnoseArguments:
 def main() -> None:
     """Measure, write, and print the page."""
     description = "Tell in which weights of a tuned model its forgetting sits: by kind of layer, and by depth."
-    args, windows = parse_arguments(DiagnoseArguments, WindowArguments, description=description)
+    args, windows, code = parse_arguments(DiagnoseArguments, WindowArguments, CodeArguments, description=description)
     texts = load_texts(args.retention, split=args.retention_split, max_documents=args.max_documents, seed=args.seed)
-    tokenizer = load_tokenizer(tokenizer_folder(args.base, args.tuned))
+    tokenizer = code.tokenizer(tokenizer_folder(args.base, args.tuned))
     diagnosis = diagnose(
         args.base,
         args.tuned,
         document_texts(texts, args.retention_column, tokenizer),
         consolidation=args.consolidation,
+        trust_remote_code=code.trust_remote_code,
         **asdict(windows),
     )
     print(write_diagnosis(diagnosis, Path(args.output_dir)))

@@ -72,7 +72,7 @@ def _losses(args: InspectArguments, loading: LoadingArguments) -> list[list[list
     """Return the losses of each document's tokens, by the old model and by the tuned one."""
     assert args.base is not None and args.tuned is not None and args.text is not None
     dataset = load_texts(args.text, split=args.split, max_documents=args.max_documents, seed=args.seed)
-    tokenizer = loading.tokenizer(str(tokenizer_folder(args.base, args.tuned)))
+    tokenizer = loading.tokenizer(tokenizer_folder(args.base, args.tuned))
     texts = document_texts(dataset, args.column, tokenizer)
     losses = []
     for name in (args.base, args.tuned):

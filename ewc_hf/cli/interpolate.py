@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 from ..data import document_texts, load_texts
-from ..storage import load_tokenizer, markdown_table
+from ..storage import markdown_table
 from ..study import TextNames, interpolate, tokenizer_folder
 from .arguments import command_line, parse_arguments
+from .loading import CodeArguments
 from .windows import WindowArguments
 
 
@@ -46,8 +47,10 @@ def main() -> None:
     description = (
         "Measure models on the straight line between old and tuned weights, and write the one that is chosen."
     )
-    args, windows = parse_arguments(InterpolateArguments, WindowArguments, description=description)
-    tokenizer = load_tokenizer(tokenizer_folder(args.base, args.tuned))
+    args, windows, code = parse_arguments(
+        InterpolateArguments, WindowArguments, CodeArguments, description=description
+    )
+    tokenizer = code.tokenizer(tokenizer_folder(args.base, args.tuned))
     retention, task = (
         document_texts(
             load_texts(text, split=split, max_documents=args.max_documents, seed=args.seed), column, tokenizer
@@ -69,6 +72,7 @@ def main() -> None:
         seed=args.seed,
         names=TextNames(task=args.task_name, retention=args.retention_name),
         command=command_line(),
+        trust_remote_code=code.trust_remote_code,
         **asdict(windows),
     )
     rows = [["t", f"perplexity on {args.task_name}", f"perplexity on {args.retention_name}", "forgetting (nats)"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -30,7 +31,7 @@ class CodeArguments:
         """Load a causal language model, or an adapter with its base: a folder or a Hub id, with @revision/folder."""
         return load_causal_lm(name, Dtype(dtype).value, self.trust_remote_code)
 
-    def tokenizer(self, name: str) -> Any:
+    def tokenizer(self, name: str | os.PathLike[str]) -> Any:
         """Load its tokenizer."""
         return load_tokenizer(name, self.trust_remote_code)
 

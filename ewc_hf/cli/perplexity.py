@@ -8,7 +8,7 @@ from pathlib import Path
 from ..data import document_texts, load_texts
 from ..engines import place, process_index
 from ..evaluation import evaluate_perplexity
-from ..storage import replaced, write_json
+from ..storage import json_bytes, write_files
 from .arguments import parse_arguments
 from .loading import LoadingArguments
 from .windows import WindowArguments
@@ -25,6 +25,17 @@ class PerplexityArguments:
     max_documents: int | None = field(default=None, metadata={"help": "Measure a random sample of the documents."})
     seed: int = field(default=0, metadata={"help": "Of the sample and of the bootstrap interval."})
     output_file: str | None = field(default=None, metadata={"help": "JSON file for the result with every document's."})
+
+    def __post_init__(self) -> None:
+        """Check that the result can be written.
+
+        Raises:
+            ValueError: a folder is where the file would be.
+        """
+        if self.output_file is not None and Path(self.output_file).is_dir():
+            raise ValueError(
+                f"expected a name for output_file, got the folder '{self.output_file}'; name a file in it"
+            )
 
 
 def main() -> None:
@@ -46,5 +57,5 @@ def main() -> None:
         return
     print(result.summary())
     if args.output_file is not None:
-        with replaced(Path(args.output_file)) as temporary:
-            write_json(temporary, asdict(result))
+        path = Path(args.output_file)
+        write_files(path.parent, {path.name: json_bytes(asdict(result))})

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from ..data import document_texts, load_texts, pack
 from ..importance import PruningScope, require_sparsity
-from ..storage import load_tokenizer
 from ..study import prune_checkpoint
 from .arguments import command_line, parse_arguments
+from .loading import CodeArguments
 
 
 @dataclass
@@ -41,9 +41,9 @@ class PruneArguments:
 def main() -> None:
     """Prune, write, and print what it costs."""
     description = "Set the least important weights of a language model to zero."
-    (args,) = parse_arguments(PruneArguments, description=description)
+    args, code = parse_arguments(PruneArguments, CodeArguments, description=description)
     require_sparsity(args.sparsity)
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = code.tokenizer(args.model)
     examples, held_out = None, []
     if args.text is not None:
         texts = load_texts(args.text, max_documents=args.max_documents, seed=args.seed)
@@ -62,6 +62,7 @@ def main() -> None:
         args.num_examples,
         args.seed,
         command=command_line(),
+        trust_remote_code=code.trust_remote_code,
     )
     print(f"pruned       {result.sparsity:.1%} of the weights of linear layers")
     if result.before is not None and result.after is not None:

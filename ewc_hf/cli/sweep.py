@@ -19,6 +19,7 @@ from ..study import (
     write_sweep,
 )
 from .arguments import parse_arguments
+from .loading import CodeArguments
 
 
 @dataclass
@@ -40,8 +41,8 @@ def main() -> None:
         "Fine-tune over a grid of lambdas and seeds, and tell which lambda is best by the mean of the NLLs on the "
         "task and on the retention text. Finished runs are kept: the same command goes on where it was interrupted."
     )
-    args, texts, training, measurement = parse_arguments(
-        SweepArguments, StudyTexts, EWCConfig, Measurement, description=description
+    args, texts, code, training, measurement = parse_arguments(
+        SweepArguments, StudyTexts, CodeArguments, EWCConfig, Measurement, description=description
     )
     if training.ewc_lambda is not None:
         raise ValueError(
@@ -51,6 +52,15 @@ def main() -> None:
     coupling = Coupling(training.ewc_coupling or Coupling.DECOUPLED).value
     grid = [f"{Method(method).value}:{coupling}:{lambdas}" for method in args.methods]
     settings = parse_settings(["plain", *grid])
-    data = read_study_data(texts)
-    records = run_study(texts.model, data, settings, args.seeds, training, measurement, texts.shared)
+    data = read_study_data(texts, trust_remote_code=code.trust_remote_code)
+    records = run_study(
+        texts.model,
+        data,
+        settings,
+        args.seeds,
+        training,
+        measurement,
+        texts.shared,
+        trust_remote_code=code.trust_remote_code,
+    )
     print(write_sweep(sweeps_of(records), Path(training.output_dir), "Which lambda", MEAN_NLL))

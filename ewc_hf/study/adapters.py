@@ -14,13 +14,14 @@ def is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file()
 
 
-def merge_adapter(base: Path, adapter: Path, scratch: Path) -> Path:
+def merge_adapter(base: Path, adapter: Path, scratch: Path, trust_remote_code: bool = False) -> Path:
     """Write the model that an adapter makes of its base, in the base's precision, and return its folder.
 
     Args:
         base: folder of the model that the adapter was trained on.
         adapter: folder with `adapter_config.json`.
         scratch: where the model goes.
+        trust_remote_code: run the code that the base brings along.
 
     Raises:
         ValueError: PEFT is not installed, the adapter is in no safetensors file, fits another base, or cannot be
@@ -37,7 +38,7 @@ def merge_adapter(base: Path, adapter: Path, scratch: Path) -> Path:
             "`safe_serialization=True`"
         )
     kind = PeftConfig.from_pretrained(str(adapter)).peft_type.value
-    model = load_model(base, "auto")
+    model = load_model(base, "auto", trust_remote_code)
     problem = ""
     try:
         with warnings.catch_warnings():

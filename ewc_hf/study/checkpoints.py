@@ -16,8 +16,8 @@ from ..engines import row_blocks
 from ..storage import StoredTensors, local_folder, open_checkpoint, open_shards, read_json, write_shards
 from .line import line_tensors
 
-_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "model*.safetensors", "adapter_model.safetensors"]
-"""Of a repository of the Hub: configurations, the tokenizer and the weights."""
+_FILES = ["*.json", "*.jinja", "*.py", "*.txt", "*.model", "model*.safetensors", "adapter_model.safetensors"]
+"""Of a repository of the Hub: configurations, code, the tokenizer and the weights."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def find_checkpoint(source: str | os.PathLike[str]) -> Path:
     return local_folder(source, _FILES)
 
 
-def open_model(folder: Path, scratch: Path) -> Checkpoint:
+def open_model(folder: Path, scratch: Path, trust_remote_code: bool = False) -> Checkpoint:
     """Load a model once, to learn its names, and find its tensors on disk.
 
     They are read from the checkpoint's own files where these hold, by the model's names, the numbers that loading
@@ -57,12 +57,13 @@ def open_model(folder: Path, scratch: Path) -> Checkpoint:
     Args:
         folder: of the checkpoint.
         scratch: a folder for the copy, made where it is needed.
+        trust_remote_code: run the code that it brings along.
 
     Raises:
         ValueError: no causal language model, weights that are quantized or in no safetensors file, a tensor missing or
             of another shape than the configuration says, or a number that is NaN or infinite.
     """
-    model = load_model(folder, "auto")
+    model = load_model(folder, "auto", trust_remote_code)
     tensors, config, model_class = line_tensors(model), model.config.to_dict(), type(model).__name__
     stored = open_checkpoint(folder, list(tensors))
     if stored is None or not all(_holds(stored, name, tensor) for name, tensor in tensors.items()):
@@ -82,12 +83,13 @@ def open_model(folder: Path, scratch: Path) -> Checkpoint:
     return Checkpoint(folder, model_class, config, stored, tied)
 
 
-def load_model(folder: Path, dtype: str | torch.dtype) -> PreTrainedModel:
+def load_model(folder: Path, dtype: str | torch.dtype, trust_remote_code: bool = False) -> PreTrainedModel:
     """Load a causal language model of which no weight is made up.
 
     Args:
         folder: of the checkpoint.
         dtype: of its weights; "auto" is that of the checkpoint.
+        trust_remote_code: run the code that it brings along.
 
     Raises:
         ValueError: as `open_model`.
@@ -98,7 +100,12 @@ def load_model(folder: Path, dtype: str | torch.dtype) -> PreTrainedModel:
         )
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
         )
     except (OSError, SafetensorError) as error:
         raise ValueError(

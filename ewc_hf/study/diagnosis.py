@@ -20,10 +20,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..consolidation import NATS_PER_TOKEN, StoredConsolidation, depths_of, grouped, kind_of
-from ..engines import Rows, launched, require_one_process, row_blocks
+from ..engines import Rows, require_one_process, row_blocks
 from ..evaluation import evaluate_perplexity
-from ..storage import load_tokenizer
-from .checkpoints import load_model
 from .line import line_tensors
 from .line_ends import LineEnds, open_ends
 
@@ -81,6 +79,7 @@ def diagnose(
     max_document_tokens: int | None = None,
     bos_in_each_window: bool = False,
     batch_size: int = 8,
+    trust_remote_code: bool = False,
     progress: bool = True,
 ) -> Diagnosis:
     """Tell where a tuned model's forgetting sits.
@@ -92,11 +91,12 @@ def diagnose(
         tuned: the tuned model of the same architecture, or an adapter of the old one that PEFT can merge.
         retention_texts: held-out documents like the text that was learned first.
         consolidation: an importance of the old model, in nats per token, for what it predicts; None predicts nothing.
-        window: as `evaluate_perplexity`'s, like all below.
+        window: as `evaluate_perplexity`'s, like all up to `batch_size`.
         stride: tokens that the window moves by.
         max_document_tokens: cut documents after so many tokens.
         bos_in_each_window: repeat the beginning-of-text token in each window.
         batch_size: windows a forward pass.
+        trust_remote_code: run the code that the models bring along.
         progress: show a progress bar.
 
     Raises:
@@ -105,14 +105,14 @@ def diagnose(
     """
     require_one_process()
     with TemporaryDirectory() as scratch:
-        ends = open_ends(base, tuned, Path(scratch))
-        model = load_model(ends.model, torch.float32).to(launched().device)
+        ends = open_ends(base, tuned, Path(scratch), trust_remote_code)
+        model, tokenizer = ends.load()
         mixture = _Mixture(model, ends)
         importance = None if consolidation is None else _importance(consolidation, ends.base)
         measure = partial(
             evaluate_perplexity,
             model,
-            load_tokenizer(ends.tokenizer),
+            tokenizer,
             retention_texts,
             stride,
             window=window,

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
 from tqdm.auto import tqdm
 
-from ..engines import launched, require_one_process
-from ..storage import json_bytes, load_tokenizer, write_files
+from ..engines import require_one_process
+from ..storage import json_bytes, write_files
 from .budget import Budget, farthest_point, parse_budget
-from .checkpoints import load_model
 from .interpolation_card import model_card
 from .interpolation_files import write_model
 from .interpolation_picture import draw_interpolation
@@ -47,6 +45,7 @@ def interpolate(
     seed: int = 0,
     names: TextNames | None = None,
     command: str | None = None,
+    trust_remote_code: bool = False,
     progress: bool = True,
 ) -> Interpolation:
     """Measure models between an old and a tuned one, and with a budget write the one that uses it up.
@@ -83,6 +82,7 @@ def interpolate(
         seed: of the bootstrap intervals.
         names: what model card and picture call the texts; by default "task" and "retention".
         command: how the model card says that the model was made; by default this call.
+        trust_remote_code: run the code that the models bring along.
         progress: show a progress bar.
 
     Raises:
@@ -105,9 +105,8 @@ def interpolate(
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
         scratch, made = Path(temporary), Path(temporary) / "made"
-        ends = open_ends(base, tuned, scratch)
-        tokenizer = load_tokenizer(ends.tokenizer)
-        model = load_model(ends.model, torch.float32).to(launched().device)
+        ends = open_ends(base, tuned, scratch, trust_remote_code)
+        model, tokenizer = ends.load()
         reader = LineReader(model, WeightLine(model, ends.base, ends.tuned), tokenizer, texts)
         chosen = _measure(reader, number, budget, progress)
         result = Interpolation(

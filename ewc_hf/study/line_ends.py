@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..engines import row_blocks
-from ..storage import StoredTensors
+from ..engines import launched, row_blocks
+from ..storage import StoredTensors, load_tokenizer
 from .adapters import is_adapter, merge_adapter
-from .checkpoints import Checkpoint, find_checkpoint, open_model
+from .checkpoints import Checkpoint, find_checkpoint, load_model, open_model
 from .line import require_same_tensors
 
 logger = logging.get_logger(__name__)
@@ -34,6 +35,7 @@ class LineEnds:
         tuned: the tuned weights.
         tokenizer: folder of the tokenizer: the tuned one's, else the base's.
         generation: folder of the generation configuration: likewise, or the tuned one's if neither has it.
+        trust_remote_code: run the code that they bring along.
     """
 
     model: Path
@@ -41,15 +43,24 @@ class LineEnds:
     tuned: StoredTensors
     tokenizer: Path
     generation: Path
+    trust_remote_code: bool = False
+
+    def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Return the tuned model, in float32, where this process computes, and its tokenizer."""
+        model = load_model(self.model, torch.float32, self.trust_remote_code).to(launched().device)
+        return model, load_tokenizer(self.tokenizer, self.trust_remote_code)
 
 
-def open_ends(base: str | os.PathLike[str], tuned: str | os.PathLike[str], scratch: Path) -> LineEnds:
+def open_ends(
+    base: str | os.PathLike[str], tuned: str | os.PathLike[str], scratch: Path, trust_remote_code: bool = False
+) -> LineEnds:
     """Find two models on disk and read both once, one after the other.
 
     Args:
         base: the old model, a folder or Hub id.
         tuned: the tuned model, or an adapter of the old one.
         scratch: a folder for copies: of a merged adapter, and of what is stored by other names than the model's.
+        trust_remote_code: run the code that they bring along.
 
     Raises:
         ValueError: one cannot be loaded or has weights that are not finite; they are of different architectures, or
@@ -59,8 +70,13 @@ def open_ends(base: str | os.PathLike[str], tuned: str | os.PathLike[str], scrat
     if is_adapter(old_folder):
         raise ValueError(f"expected a whole model as base, got the adapter '{base}'; merge it and save the model")
     tokenizer = tokenizer_folder(old_folder, given)
-    new_folder = merge_adapter(old_folder, given, scratch / "merged") if is_adapter(given) else given
-    old, new = open_model(old_folder, scratch / "base"), open_model(new_folder, scratch / "tuned")
+    new_folder = given
+    if is_adapter(given):
+        new_folder = merge_adapter(old_folder, given, scratch / "merged", trust_remote_code)
+    old, new = (
+        open_model(folder, scratch / end, trust_remote_code)
+        for folder, end in ((old_folder, "base"), (new_folder, "tuned"))
+    )
     old_tensors = _by_the_names_of(new, old)
     _require_different(old_tensors, new.tensors)
     changed = sorted(
@@ -69,7 +85,7 @@ def open_ends(base: str | os.PathLike[str], tuned: str | os.PathLike[str], scrat
     if changed := [key for key in changed if key not in _NO_ARITHMETIC]:
         logger.warning(f"The line has the tuned model's configuration, which differs from the base's in {changed}")
     generation = _first_with(("generation_config.json",), new_folder, old_folder)
-    return LineEnds(new_folder, old_tensors, new.tensors, tokenizer, generation or new_folder)
+    return LineEnds(new_folder, old_tensors, new.tensors, tokenizer, generation or new_folder, trust_remote_code)
 
 
 def tokenizer_folder(base: str | os.PathLike[str], tuned: str | os.PathLike[str]) -> Path:

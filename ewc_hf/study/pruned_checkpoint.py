@@ -63,6 +63,7 @@ def prune_checkpoint(
     num_examples: int = 512,
     seed: int = 0,
     command: str | None = None,
+    trust_remote_code: bool = False,
 ) -> PrunedCheckpoint:
     """Write a pruned causal language model, which loads as any other, its tokenizer, `pruning.json` and a model card.
 
@@ -78,6 +79,7 @@ def prune_checkpoint(
         num_examples: blocks that the criterion is estimated on.
         seed: of their sample.
         command: how the model card says that the model was made; by default this call.
+        trust_remote_code: run the code that the model brings along.
 
     Raises:
         ValueError: an output folder that holds a model, more than one process, a criterion without examples or
@@ -95,8 +97,8 @@ def prune_checkpoint(
     output = Path(output_dir).resolve()
     require_room(output, for_a_model=True)
     stored = None if is_estimated or criterion == MAGNITUDE else Consolidation.from_pretrained(criterion)
-    tokenizer = load_tokenizer(model)
-    pruned = load_causal_lm(model, "auto")
+    tokenizer = load_tokenizer(model, trust_remote_code)
+    pruned = load_causal_lm(model, "auto", trust_remote_code)
     dtypes = {name: parameter.dtype for name, parameter in pruned.named_parameters()}
     pruned = place(pruned.float())
     importance = None if stored is None else _of_this_model(stored, pruned)

@@ -42,6 +42,7 @@ def run_study(
     measurement: Measurement,
     shared: str | os.PathLike[str] | None = None,
     lora_rank: int | None = None,
+    trust_remote_code: bool = False,
 ) -> list[RunRecord]:
     """Fine-tune the model in every setting with every seed, and write `report.json`, `.md`, `.html` and `.png`.
 
@@ -58,6 +59,7 @@ def run_study(
         shared: folder where importances and rehearsal rows are kept, which studies may share: those that another study
             of the same model and text left there are not made again. By default `shared` in the study's folder.
         lora_rank: of adapters that every run trains in place of the weights, plain fine-tuning too; None trains these.
+        trust_remote_code: run the code that the model brings along.
 
     Returns:
         The records, the pretrained model's first: one a run, and one a model between the pretrained one and a run's.
@@ -83,12 +85,12 @@ def run_study(
     if lora_rank is not None and pulled:
         raise ValueError(f"{NO_PULL}: leave {', '.join(pulled)} out")
     folder = Path(training.output_dir)
-    load = partial(load_pretrained, model, training)
+    load = partial(load_pretrained, model, training, trust_remote_code)
     pretrained = load()
     for examples in (data.retention_examples, data.task_examples):
         require_within_context(pretrained, sequence_length(examples[0]))
     require_same_protocol(folder, pretrained, data, training, measurement, lora_rank)
-    measure = Measure(load_tokenizer(model), data, training, measurement)
+    measure = Measure(load_tokenizer(model, trust_remote_code), data, training, measurement)
     kept = folder / "shared" if shared is None else Path(shared)
     memories = {
         setting.name: _memory(setting, kept, pretrained, measure, load, progress=not training.disable_tqdm)

@@ -77,6 +77,7 @@ def run_sequence(
     training: EWCConfig,
     measurement: Measurement,
     decay: float = 1.0,
+    trust_remote_code: bool = False,
 ) -> list[SequenceRun]:
     """Let a model learn tasks one after another, in every setting with every seed.
 
@@ -90,6 +91,7 @@ def run_sequence(
         training: of each task; `output_dir` is the sequence's folder.
         measurement: how importance and perplexity are measured, and how many rehearsal rows there are in all.
         decay: how much of the older importance is kept after each task (online EWC).
+        trust_remote_code: run the code that the model brings along.
 
     Raises:
         ValueError: fewer than two tasks, two of one name, a seed twice, settings of another kind or with a budget of
@@ -98,7 +100,10 @@ def run_sequence(
     _require_sequence(tasks, settings, seeds, training)
     require_one_gpu(training)
     require_one_process()
-    folder, sequence = Path(training.output_dir), _Sequence(model, tasks, training, measurement, decay)
+    folder, sequence = (
+        Path(training.output_dir),
+        _Sequence(model, tasks, training, measurement, decay, trust_remote_code),
+    )
     keep_protocol(folder, sequence.protocol())
     runs = []
     for setting, seed in tqdm([(s, seed) for seed in seeds for s in settings], desc="tasks in a row", unit="run"):
@@ -145,9 +150,10 @@ class _Sequence:
         training: EWCConfig,
         measurement: Measurement,
         decay: float,
+        trust_remote_code: bool,
     ) -> None:
-        self._load = partial(load_pretrained, model, training)
-        self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(model)
+        self._load = partial(load_pretrained, model, training, trust_remote_code)
+        self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(model, trust_remote_code)
         self._tasks, self._training, self._measurement, self._decay = tasks, training, measurement, decay
         self._of_pretrained: dict[str, Any] = {}
 

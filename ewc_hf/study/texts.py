@@ -61,14 +61,15 @@ class BudgetText:
             raise ValueError(f"expected budget_text beside budget_tokens {self.budget_tokens}, got None; name it")
 
 
-def read_study_data(texts: StudyTexts, budget: BudgetText | None = None) -> StudyData:
+def read_study_data(texts: StudyTexts, budget: BudgetText | None = None, trust_remote_code: bool = False) -> StudyData:
     """Return packed blocks to learn from, and whole documents to measure on.
 
     Args:
         texts: what is read.
         budget: text on which settings with `max_forgetting` keep it.
+        trust_remote_code: run the code that the model brings along.
     """
-    tokenizer = load_tokenizer(texts.model)
+    tokenizer = load_tokenizer(texts.model, trust_remote_code)
     retention = load_texts(texts.retention, max_documents=texts.max_retention_documents)
     retention_test = load_texts(texts.retention_test, split="test", max_documents=texts.max_retention_test_documents)
     task = load_texts(texts.task)

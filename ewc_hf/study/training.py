@@ -48,9 +48,9 @@ class Memory:
     tokenizer: PreTrainedTokenizerBase | None = None
 
 
-def load_pretrained(model: str, training: EWCConfig) -> PreTrainedModel:
+def load_pretrained(model: str, training: EWCConfig, trust_remote_code: bool = False) -> PreTrainedModel:
     """Load a checkpoint in float32, in which small pulls do not round away; `bf16=True` still computes in bfloat16."""
-    loaded: PreTrainedModel = load_causal_lm(model).to(training.device)
+    loaded: PreTrainedModel = load_causal_lm(model, trust_remote_code=trust_remote_code).to(training.device)
     return loaded
 
 

@@ -106,6 +106,7 @@ OWN = {
         f"{MODEL} {TEXT} --window 4096": "expected 2 <= window <= 16, the model's context, got 4096",
         f"{MODEL} {TEXT} --max_documents 0": "expected a document to be read of 'books.txt', got 0 as the most",
         f"{MODEL} --text empty.txt": "expected at least one document in 'empty.txt', got none",
+        f"{MODEL} {TEXT} --output_file old": "expected a name for output_file, got the folder 'old'",
         f"{MODEL} {TEXT} --batch_size 0": "expected batch_size and max_document_tokens >= 1, got 0",
         f"--model empty {TEXT}": "expected a model that can be loaded, got 'empty'",
     },
