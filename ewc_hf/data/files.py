@@ -18,7 +18,7 @@ _SPLITS = "train|validation|valid|val|dev|test|eval"
 
 
 def names_local_files(source: str) -> bool:
-    """Tell whether a source is a path, and never the id of a dataset on the Hub, `name` or `owner/name`.
+    """Tell whether a source is a path, and never the id of a dataset on the Hub, `owner/name:configuration`.
 
     A path is what exists, begins with a dot, a tilde or a slash, has a folder that exists or more than two parts, or
     ends as a file of text does.

@@ -14,8 +14,9 @@ def load_texts(source: str, *, split: str = "train", max_documents: int | None =
 
     Args:
         source: a `.txt` (one document), `.json`, `.jsonl`, `.csv` or `.parquet` file, all but the last also as `.gz`;
-            a folder of such files of one kind, or one that `datasets` saved; or a Hub id. Of a folder of files only
-            those that begin with `split` are read, where there are any.
+            a folder of such files of one kind, or one that `datasets` saved; or a Hub id, with the configuration after
+            a colon where it has several: `owner/name:configuration`. Of a folder of files only those that begin with
+            `split` are read, where there are any.
         split: the split of a Hub dataset or folder.
         max_documents: read at most so many, a random sample by `seed`.
         seed: of the sample.
@@ -28,12 +29,13 @@ def load_texts(source: str, *, split: str = "train", max_documents: int | None =
     if names_local_files(source):
         dataset = read_local(Path(source).expanduser(), split)
     else:
+        name, _, configuration = source.partition(":")
         try:
-            dataset = load_dataset(source, split=split)
+            dataset = load_dataset(name, configuration or None, split=split)
         except Exception as error:
             raise ValueError(
                 f"expected a file, a folder or a Hub dataset with the split '{split}', got '{source}', of which the "
-                f"Hub says {type(error).__name__}: {error}; check its name, the split and the network"
+                f"Hub says {type(error).__name__}: {error}; check owner/name:configuration, the split and the network"
             ) from error
     if len(dataset) == 0:
         raise ValueError(f"expected at least one document in '{source}', got none; check the file and the split")

@@ -3,7 +3,8 @@
 import gzip
 
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, DatasetInfo
+from datasets.arrow_writer import ArrowWriter
 
 from ewc_hf.data import document_texts, load_texts
 
@@ -82,6 +83,28 @@ def test_what_can_be_a_hub_id_is_asked_for_there(monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match="got 'nobody/nothing', of which the Hub says"):
         load_texts("nobody/nothing")
+
+
+def test_a_hub_dataset_of_several_configurations(tmp_path, monkeypatch):
+    """From the cache, where a download leaves them."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    for name, text in (("large", "many words"), ("small", "few")):
+        folder = tmp_path / "cache" / "nobody___two" / name / "0.0.0" / "0123"
+        folder.mkdir(parents=True)
+        made = Dataset.from_dict({"text": [text]})
+        with ArrowWriter(path=folder / "two-train.arrow", features=made.features) as writer:
+            writer.write_table(made.data.table)
+            number, size = writer.finalize()
+        splits = {"train": {"name": "train", "num_bytes": size, "num_examples": number, "dataset_name": "two"}}
+        info = DatasetInfo(features=made.features, config_name=name, version="0.0.0", splits=splits)
+        info.write_to_directory(folder)
+    assert load_texts("nobody/two:small")["text"] == ["few"]
+    assert load_texts("nobody/two:large")["text"] == ["many words"]
+    with pytest.raises(
+        ValueError, match=r"(?s)multiple 'nobody/two' configurations.*; check owner/name:configuration"
+    ):
+        load_texts("nobody/two")
 
 
 def test_of_a_folder_of_splits_no_other_one_is_read_in_its_place(tmp_path):
