@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,9 @@ from .paths import PathEnd
 from .spread import BINS, Spread
 
 _EXPLODED = 1e3
-"""Where the picture draws distances that are larger or infinite."""
+"""Where the picture draws distances that are larger, infinite or no number."""
+_COLUMNS = 2
+"""Of panels, so that they are legible where a page is narrow."""
 Paths = Mapping[str, Mapping[str, Sequence[PathEnd]]]
 """The ends by optimizer and form."""
 
@@ -75,10 +78,8 @@ number. Best: by the mean accuracy on both tasks.
 
 
 def _draw_spreads(spreads: Mapping[str, Sequence[Spread]]) -> bytes:
-    figure = Figure(figsize=(4.6 * len(spreads), 3.8), dpi=150, layout="constrained")
-    figure.suptitle("Importance of single weights over the mean of their layers", x=0.01, ha="left", weight="bold")
-    for number, (network, kinds) in enumerate(spreads.items()):
-        axes = figure.add_subplot(1, len(spreads), number + 1)
+    figure, panels = _panels("Importance of single weights over the mean of their layers", len(spreads), height=3.4)
+    for axes, (network, kinds) in zip(panels, spreads.items(), strict=True):
         for position, one in enumerate(kinds):
             axes.stairs(np.multiply(100, one.shares), BINS, color=colour(position), lw=1.5, label=one.kind)
             if one.mean > 0:
@@ -92,45 +93,47 @@ def _draw_spreads(spreads: Mapping[str, Sequence[Spread]]) -> bytes:
 
 
 def _draw_paths(paths: Paths) -> bytes:
-    figure = Figure(figsize=(4.2 * len(paths), 6.4), dpi=150, layout="constrained")
-    figure.suptitle("A second task, over lambda", x=0.01, ha="left", weight="bold")
-    rows: tuple[tuple[str, Callable[[PathEnd], float]], ...] = (
-        ("farthest from the anchor (RMS)", lambda end: min(end.farthest, _EXPLODED)),
-        ("mean accuracy on both tasks", lambda end: (end.old_accuracy + end.new_accuracy) / 2),
+    figure, panels = _panels("A second task, over lambda", _COLUMNS * len(paths), height=2.8)
+    columns: tuple[tuple[str, Callable[[PathEnd], float]], ...] = (
+        ("farthest from w* (RMS)", lambda end: end.farthest if end.farthest < _EXPLODED else _EXPLODED),
+        ("accuracy on both tasks", lambda end: (end.old_accuracy + end.new_accuracy) / 2),
     )
-    for row, (label, value) in enumerate(rows):
-        for column, (optimizer, forms) in enumerate(paths.items()):
-            axes = figure.add_subplot(2, len(paths), row * len(paths) + column + 1)
-            _draw_over_lambda(axes, forms, value)
-            if row == 0:
-                axes.set_yscale("log")
-                axes.set_title(optimizer, loc="left", size=10)
-            else:
-                axes.set_xlabel("lambda")
-            if column == 0:
-                axes.set_ylabel(label)
+    for number, axes in enumerate(panels):
+        optimizer, (label, value) = list(paths)[number // _COLUMNS], columns[number % _COLUMNS]
+        _draw_over_lambda(axes, optimizer, paths[optimizer], value)
+        axes.set_ylabel(label)
+        if number % _COLUMNS == 0:
+            axes.set_yscale("log")
     return png(figure)
 
 
 def _draw_norms(paths: Paths) -> bytes:
-    figure = Figure(figsize=(4.2 * len(paths), 3.4), dpi=150, layout="constrained")
-    title = "Share of the gradient's squared norm in saturated weights (dashed: their share of all weights)"
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
-    for column, (optimizer, forms) in enumerate(paths.items()):
-        axes = figure.add_subplot(1, len(paths), column + 1)
-        _draw_over_lambda(axes, forms, lambda end: 100 * end.norm_share)
+    title = "The gradient's squared norm: how much saturated weights take"
+    figure, panels = _panels(title, len(paths), height=2.8)
+    for axes, (optimizer, forms) in zip(panels, paths.items(), strict=True):
         ends = next(iter(forms.values()))
-        axes.plot([end.ewc_lambda for end in ends], [100 * end.saturated for end in ends], c="#666666", ls="--", lw=1)
-        axes.set_title(optimizer, loc="left", size=10)
-        axes.set_xlabel("lambda")
-        axes.set_ylabel("%")
+        weights = [100 * end.saturated for end in ends]
+        axes.plot([end.ewc_lambda for end in ends], weights, c="#666666", ls="--", lw=1, label="of all weights")
+        _draw_over_lambda(axes, optimizer, forms, lambda end: 100 * end.norm_share)
+        axes.set_ylabel("share (%)")
     return png(figure)
 
 
-def _draw_over_lambda(axes: Axes, forms: Mapping[str, Sequence[PathEnd]], value: Callable[[PathEnd], float]) -> None:
+def _panels(title: str, number: int, height: float) -> tuple[Figure, list[Axes]]:
+    rows = math.ceil(number / _COLUMNS)
+    figure = Figure(figsize=(8.4, height * rows), dpi=150, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    return figure, [figure.add_subplot(rows, _COLUMNS, position + 1) for position in range(number)]
+
+
+def _draw_over_lambda(
+    axes: Axes, optimizer: str, forms: Mapping[str, Sequence[PathEnd]], value: Callable[[PathEnd], float]
+) -> None:
     for position, (form, ends) in enumerate(forms.items()):
         x = [end.ewc_lambda for end in ends]
         axes.plot(x, [value(end) for end in ends], c=colour(position), marker="o", ms=3.5, lw=1.6, label=form)
+    axes.set_title(optimizer, loc="left", size=10)
+    axes.set_xlabel("lambda")
     axes.set_xscale("log")
     axes.legend(frameon=False, fontsize=8)
     calm(axes)
