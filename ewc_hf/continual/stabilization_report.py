@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from ..storage import calm, colour, json_bytes, markdown_table, png, write_files
+from ..storage import colour, json_bytes, markdown_table, panels, png, write_files
 from .paths import PathEnd
 from .spread import BINS, Spread
 
 _EXPLODED = 1e3
 """Where the picture draws distances that are larger, infinite or no number."""
-_COLUMNS = 2
-"""Of panels, so that they are legible where a page is narrow."""
 Paths = Mapping[str, Mapping[str, Sequence[PathEnd]]]
 """The ends by optimizer and form."""
 
@@ -78,8 +74,8 @@ number. Best: by the mean accuracy on both tasks.
 
 
 def _draw_spreads(spreads: Mapping[str, Sequence[Spread]]) -> bytes:
-    figure, panels = _panels("Importance of single weights over the mean of their layers", len(spreads), height=3.4)
-    for axes, (network, kinds) in zip(panels, spreads.items(), strict=True):
+    figure, drawn = panels("Importance of single weights over the mean of their layers", len(spreads), 3.3)
+    for axes, (network, kinds) in zip(drawn, spreads.items(), strict=True):
         for position, one in enumerate(kinds):
             axes.stairs(np.multiply(100, one.shares), BINS, color=colour(position), lw=1.5, label=one.kind)
             if one.mean > 0:
@@ -88,42 +84,34 @@ def _draw_spreads(spreads: Mapping[str, Sequence[Spread]]) -> bytes:
         axes.set_xlabel("importance / mean, powers of ten")
         axes.set_ylabel("weights (%)")
         axes.legend(frameon=False, fontsize=8)
-        calm(axes)
     return png(figure)
 
 
 def _draw_paths(paths: Paths) -> bytes:
-    figure, panels = _panels("A second task, over lambda", _COLUMNS * len(paths), height=2.8)
+    figure, drawn = panels("A second task, over lambda", 2 * len(paths), 2.9)
     columns: tuple[tuple[str, Callable[[PathEnd], float]], ...] = (
         ("farthest from w* (RMS)", lambda end: end.farthest if end.farthest < _EXPLODED else _EXPLODED),
         ("accuracy on both tasks", lambda end: (end.old_accuracy + end.new_accuracy) / 2),
     )
-    for number, axes in enumerate(panels):
-        optimizer, (label, value) = list(paths)[number // _COLUMNS], columns[number % _COLUMNS]
+    for number, axes in enumerate(drawn):
+        optimizer, (label, value) = list(paths)[number // 2], columns[number % 2]
         _draw_over_lambda(axes, optimizer, paths[optimizer], value)
         axes.set_ylabel(label)
-        if number % _COLUMNS == 0:
+        if number % 2 == 0:
             axes.set_yscale("log")
     return png(figure)
 
 
 def _draw_norms(paths: Paths) -> bytes:
     title = "The gradient's squared norm: how much saturated weights take"
-    figure, panels = _panels(title, len(paths), height=2.8)
-    for axes, (optimizer, forms) in zip(panels, paths.items(), strict=True):
+    figure, drawn = panels(title, len(paths), 2.9)
+    for axes, (optimizer, forms) in zip(drawn, paths.items(), strict=True):
         ends = next(iter(forms.values()))
         weights = [100 * end.saturated for end in ends]
         axes.plot([end.ewc_lambda for end in ends], weights, c="#666666", ls="--", lw=1, label="of all weights")
         _draw_over_lambda(axes, optimizer, forms, lambda end: 100 * end.norm_share)
         axes.set_ylabel("share (%)")
     return png(figure)
-
-
-def _panels(title: str, number: int, height: float) -> tuple[Figure, list[Axes]]:
-    rows = math.ceil(number / _COLUMNS)
-    figure = Figure(figsize=(8.4, height * rows), dpi=150, layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
-    return figure, [figure.add_subplot(rows, _COLUMNS, position + 1) for position in range(number)]
 
 
 def _draw_over_lambda(
@@ -136,4 +124,3 @@ def _draw_over_lambda(
     axes.set_xlabel("lambda")
     axes.set_xscale("log")
     axes.legend(frameon=False, fontsize=8)
-    calm(axes)

@@ -1,6 +1,6 @@
 """How do tensors lie on disk?"""
 
-from .drawing import GREY, PALETTE, calm, colour, png
+from .drawing import GREY, PALETTE, calm, colour, panels, png
 from .files import json_bytes, read_json, replaced, write_files, write_json
 from .fingerprint import digest, fingerprint, fingerprint_of
 from .hub import commit_of, hub_arguments, hub_source, local_folder, upload
@@ -43,6 +43,7 @@ __all__ = [
     "open_checkpoint",
     "open_safetensors",
     "open_shards",
+    "panels",
     "png",
     "read_json",
     "remove_stale_shards",

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from ..storage import GREY, PALETTE, calm, json_bytes, markdown_table, png, write_files
+from ..storage import GREY, PALETTE, json_bytes, markdown_table, panels, png, write_files
 from ..version import versions
 from .diagnosis import DiagnosedPart, Diagnosis
 
@@ -77,11 +76,8 @@ def _share(nats: float, diagnosis: Diagnosis) -> str:
 
 def _picture(diagnosis: Diagnosis) -> bytes:
     longest = max(len(diagnosis.kinds), len(diagnosis.depths))
-    figure = Figure(figsize=(10, 1.7 + 0.36 * longest), dpi=150, layout="constrained")
-    figure.suptitle(
-        f"Where {diagnosis.forgetting:.3f} nats per token of forgetting sit", x=0.01, ha="left", weight="bold"
-    )
-    left, right = figure.subplots(1, 2)
+    title = f"Where {diagnosis.forgetting:.3f} nats per token of forgetting sit"
+    figure, (left, right) = panels(title, 2, 1.0 + 0.36 * longest)
     _bars(left, "by kind of layer", diagnosis.kinds)
     _bars(right, "by depth", diagnosis.depths)
     handles, labels = left.get_legend_handles_labels()
@@ -90,7 +86,6 @@ def _picture(diagnosis: Diagnosis) -> bytes:
 
 
 def _bars(axes: Axes, title: str, parts: Sequence[DiagnosedPart]) -> None:
-    calm(axes)
     places = np.arange(len(parts))
     axes.barh(places - 0.2, [part.put_back for part in parts], 0.38, color=_BACK, label="less with it put back")
     axes.barh(places + 0.2, [part.alone for part in parts], 0.38, color=_ALONE, label="with it alone")

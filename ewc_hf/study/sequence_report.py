@@ -8,10 +8,9 @@ from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..storage import calm, colour, json_bytes, markdown_table, png, write_files
+from ..storage import colour, json_bytes, markdown_table, panels, png, write_files
 from .records import group_by, mean_and_interval, with_interval
 from .sequence import SequenceRun
 
@@ -86,11 +85,10 @@ def _cell(values: Sequence[float]) -> str:
 
 def _picture(settings: dict[str, list[SequenceRun]], names: Sequence[str], title: str) -> bytes:
     """A panel a text: its NLL after each task, a curve a setting, seeds as a band from the lowest to the highest."""
-    figure = Figure(figsize=(3.1 * len(names), 3.9), dpi=150, layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    note = "NLL of held-out text after each task, a panel a text; dotted: when it was learned; bands: over seeds"
+    figure, drawn = panels(title, len(names), 3.1, note)
     steps = range(len(names))
-    for text, (name, axes) in enumerate(zip(names, np.atleast_1d(figure.subplots(1, len(names))), strict=True)):
-        calm(axes)
+    for text, (name, axes) in enumerate(zip(names, drawn, strict=True)):
         for number, runs in enumerate(settings.values()):
             values = np.array([[row[text] for row in run.nll] for run in runs])
             axes.plot(steps, values.mean(0), "o-", c=colour(number), ms=4)
@@ -99,9 +97,7 @@ def _picture(settings: dict[str, list[SequenceRun]], names: Sequence[str], title
             axes.axvline(text, c="#999999", ls=":", lw=1)
         axes.set_title(name, loc="left", size=10)
         axes.set_xticks(steps, names, rotation=30, ha="right", size=8)
-        if text == 0:
-            axes.set_ylabel("NLL of held-out text (nats per token)")
+        axes.set_ylabel("NLL (nats per token)")
     handles = [Line2D([], [], c=colour(number), marker="o", ms=4, label=name) for number, name in enumerate(settings)]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False, fontsize=9)
-    figure.supxlabel("after learning (dotted: the panel's own text)", size=9)
     return png(figure)

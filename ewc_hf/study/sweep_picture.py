@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from operator import attrgetter
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ..storage import GREY, calm, colour, png
+from ..storage import GREY, colour, panels, png
 from .records import group_by
 from .sweep import Sweep
-
-_COLUMNS = 2
 
 
 def draw_sweeps(sweeps: Sequence[Sweep], title: str, score: str, references: Sequence[Sweep] = ()) -> bytes:
@@ -28,16 +24,11 @@ def draw_sweeps(sweeps: Sequence[Sweep], title: str, score: str, references: Seq
         score: what is scored, with its unit.
         references: others' curves, drawn pale in the colour of the one of the same panel and title.
     """
-    panels = group_by(sweeps, attrgetter("panel"))
-    columns = min(_COLUMNS, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(4.8 * columns, 0.7 + 3.7 * rows), dpi=150, layout="constrained")
+    by_panel = group_by(sweeps, attrgetter("panel"))
     pale = "; pale: others' runs" if references else ""
-    figure.suptitle(f"{title}\n", x=0.01, ha="left", weight="bold")
     legend = f"star: best; filled: within its 95% t-interval; dashed: lambda 0{pale}"
-    figure.text(0.01, 1 - 0.33 / figure.get_figheight(), legend, va="top", size=9, c=GREY)
-    for number, (panel, curves) in enumerate(panels.items()):
-        axes = figure.add_subplot(rows, columns, number + 1)
+    figure, drawn = panels(title, len(by_panel), 3.7, legend)
+    for axes, (panel, curves) in zip(drawn, by_panel.items(), strict=True):
         axes.set_title(panel, loc="left", size=10)
         axes.set_ylabel(score)
         axes.set_xlabel("lambda")
@@ -48,7 +39,6 @@ def draw_sweeps(sweeps: Sequence[Sweep], title: str, score: str, references: Seq
                     _draw_pale(axes, other, colour(position))
             _draw(axes, curve, colour(position))
         _frame(axes, curves)
-        calm(axes)
         axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
     return png(figure)
 
@@ -70,7 +60,8 @@ def _frame(axes: Axes, curves: Sequence[Sweep]) -> None:
         axes.plot([], [], c=GREY, ls=(0, (6, 4)), lw=1, label=label)
     axes.set_xlim(min(lambdas) / 1.4, max(lambdas) * 1.4)
     axes.set_ylim(low - margin, high + margin)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    spans_decades = max(lambdas) > 150 * min(lambdas)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if spans_decades else (1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
