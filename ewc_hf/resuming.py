@@ -62,7 +62,10 @@ class ResumingMixin(_SomeTrainer):
             agreed(partial(self._require_resumable, found))
         for synaptic in self._synaptics():
             synaptic.checkpoint = found
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        given = {"trial": trial, "ignore_keys_for_eval": ignore_keys_for_eval}
+        return super().train(
+            resume_from_checkpoint, **{key: value for key, value in given.items() if value is not None}
+        )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save as usual, after the sums of Synaptic Intelligence; an older checkpoint there is complete no more."""

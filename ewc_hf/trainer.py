@@ -29,9 +29,9 @@ from .penalty import (
     Remembered,
     coupling_of,
     penalty_record,
+    protected_now,
     recorded_penalty,
     require_all_coupled,
-    require_matching_model,
     require_same_penalty,
     resumed_penalty,
     terms_of,
@@ -119,7 +119,7 @@ class EWCMixin(ContextMixin, BudgetMixin, ResumingMixin, CardMixin):
         ewc_lambda = self._ewc.lambda_in(remembered.metadata["unit"])
         if ewc_lambda > 0:
             require_engine(self, adds_gradient=coupling_of(self._ewc.ewc_coupling, self.model) is Coupling.LOSS)
-            self._protected = self._protected or require_matching_model(remembered, self.model)
+            self._protected = protected_now(self._protected, remembered, self.model, bool(self.model_init))
             if isinstance(remembered, Consolidation):
                 remembered.own_anchor(self._protected)
         return ewc_lambda

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ewc_hf import Rehearsal, estimate_importance
-from ewc_hf.cli import CodeArguments, beside, parse_arguments
+from ewc_hf.cli import CodeArguments, beside, parse_arguments, require_effective
 from ewc_hf.data import load_texts, pack, require_within_context
 from ewc_hf.engines import launched, place
 from ewc_hf.importance import LabelSource, MASOutput, Method
@@ -51,6 +51,12 @@ def main() -> None:
     output_dir = beside(args.model, args.output_dir)
     if (args.text is None) == (args.rehearsal is None):
         raise ValueError(f"expected text or rehearsal, got {args.text} and {args.rehearsal}; give one of them")
+    if args.text is None:
+        require_effective(args, ("column", "split", "block_size", "max_documents"), "text")
+    if args.method != Method.FISHER:
+        require_effective(args, ("labels",), "method fisher")
+    if args.method != Method.MAS:
+        require_effective(args, ("mas_output",), "method mas")
     state = launched()
 
     # 1. The model and packed blocks of the text that it has to remember.

@@ -8,14 +8,14 @@ With `--text` it answers old text instead.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ewc_hf.cli import LoadingArguments, beside, parse_arguments
+from ewc_hf.cli import LoadingArguments, beside, parse_arguments, require_effective
 from ewc_hf.data import load_texts, pack
 from ewc_hf.engines import agreed, launched, place, process_index
 from ewc_hf.rehearsal import REHEARSAL_ROWS, TOP_K, Rehearsal, answer_rehearsal, generate_rehearsal
@@ -59,7 +59,8 @@ def main() -> None:
     """
     args, loading = parse_arguments(RehearseArguments, LoadingArguments, description=__doc__)
     output_dir = beside(args.model, args.output_dir)
-    _require_effective(args)
+    idle, need = (_OF_TEXT, "text") if args.text is None else (_OF_MODEL, "no text")
+    require_effective(args, idle, need)
     launched()
     tokenizer = loading.tokenizer(args.model)
     blocks = None if args.text is None else _blocks(args, args.text, tokenizer)
@@ -78,19 +79,6 @@ def main() -> None:
     print(f"answers           {args.top_k} a position, and draws from all others")
     print(f"file              {path}, {path.stat().st_size / 2**20:.1f} MiB")
     print(f"sample            {tokenizer.decode(rehearsal.rows[0]['input_ids'])[:200]!r}")
-
-
-def _require_effective(args: RehearseArguments) -> None:
-    """Check that each option acts on the rows that are asked for."""
-    idle, need = (_OF_TEXT, "text") if args.text is None else (_OF_MODEL, "no text")
-    defaults = {option.name: option.default for option in fields(args)}
-    given = {name: value for name, value in vars(args).items() if name in idle and value != defaults[name]}
-    if given:
-        got = ", ".join(f"{name}={value}" for name, value in given.items())
-        raise ValueError(
-            f"expected {need} for {', '.join(given)}, which {'have' if len(given) > 1 else 'has'} no effect else, got "
-            f"{got}; leave one of them out"
-        )
 
 
 def _blocks(args: RehearseArguments, text: str, tokenizer: PreTrainedTokenizerBase) -> Dataset:

@@ -20,7 +20,14 @@ from datasets import Dataset
 from ewc_hf.cli import CodeArguments, parse_arguments
 from ewc_hf.config import EWCConfig
 from ewc_hf.data import document_texts, load_texts, pack
-from ewc_hf.study import Measurement, SequenceTask, parse_settings, run_sequence, write_sequence
+from ewc_hf.study import (
+    Measurement,
+    SequenceTask,
+    parse_settings,
+    run_sequence,
+    warn_of_whole_documents,
+    write_sequence,
+)
 
 
 @dataclass
@@ -39,6 +46,9 @@ class TasksArguments:
         default=None, metadata={"help": "Column that tells the tasks of one file apart, in the order of tasks_order."}
     )
     tasks_order: list[str] = field(default_factory=list, metadata={"help": "Values of that column; default sorted."})
+    retention_column: str | None = field(default=None, metadata={"help": "Text column of the pretraining text."})
+    task_column: str | None = field(default=None, metadata={"help": "Column of the tasks' texts or dialogs."})
+    learn_from: str | None = field(default=None, metadata={"help": "Speaker or role whose words are learned."})
     retention_name: str = field(default="retention", metadata={"help": "What the report calls the pretraining text."})
     settings: list[str] = field(
         default_factory=lambda: [
@@ -67,14 +77,13 @@ def main() -> None:
 
     # 2. The tasks one after another, in each setting.
     tokenizer = code.tokenizer(args.model)
-    tasks = [
-        SequenceTask(
-            name,
-            pack(train, tokenizer, args.block_size),
-            document_texts(sample(test, args.max_test_documents), tokenizer=tokenizer),
-        )
-        for name, train, test in texts
-    ]
+    tasks = []
+    for number, (name, train, test) in enumerate(texts):
+        column, learn_from = (args.task_column, args.learn_from) if number > 0 else (args.retention_column, None)
+        blocks = pack(train, tokenizer, args.block_size, column=column, learn_from=learn_from)
+        warn_of_whole_documents(blocks, name)
+        held_out = document_texts(sample(test, args.max_test_documents), column, tokenizer)
+        tasks.append(SequenceTask(name, blocks, held_out))
     runs = run_sequence(
         args.model, tasks, settings, args.seeds, training, measurement, args.decay, code.trust_remote_code
     )
@@ -88,6 +97,9 @@ def read_tasks(args: TasksArguments) -> list[tuple[str, Dataset, Dataset]]:
     column, files = args.tasks_by, f"{len(args.tasks)} and {len(args.tasks_test)}"
     if len(args.tasks) != len(args.tasks_test) or (column is not None and len(args.tasks) != 1):
         raise ValueError(f"expected as many tasks_test as tasks, and one of each with tasks_by, got {files}")
+    if args.tasks_names and (column is not None or len(args.tasks_names) != len(args.tasks)):
+        got = f"{args.tasks_names} for {files}" + ("" if column is None else f" and the column '{column}'")
+        raise ValueError(f"expected a name for each of tasks in tasks_names, none with tasks_by, got {got}")
     if column is None and args.tasks_order:
         raise ValueError(f"expected tasks_by beside tasks_order {args.tasks_order}, got None; name the column")
     train, test = (

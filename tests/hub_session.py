@@ -13,6 +13,7 @@ from transformers import default_data_collator
 
 from ewc_hf import Consolidation, EWCTrainer, estimate_importance
 from ewc_hf.__main__ import main as command
+from ewc_hf.plan import read_config
 from ewc_hf.rehearsal import Rehearsal, answer_rehearsal
 
 
@@ -45,6 +46,7 @@ def main():
     in_folder = Consolidation.from_pretrained("someone/old", subfolder="with/anchor")
     assert in_folder.importance.keys() == made.importance.keys()
     assert len(Rehearsal.from_pretrained("someone/old", revision="main")) == 4
+    told["planned"] = read_config("someone/old@main").n_layer
     told["a folder as anchor"] = refused(lambda: made.push_to_hub("someone/old", anchor_source=str(folder)))
 
     # 2. The same by command, of a folder that holds both.

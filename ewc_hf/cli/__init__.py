@@ -1,6 +1,6 @@
 """How is it called from a shell?"""
 
-from .arguments import beside, command_line, parse_arguments
+from .arguments import beside, command_line, parse_arguments, require_effective
 from .loading import CodeArguments, LoadingArguments
 from .training import HeldOutTask, evaluate_and_tell, publish, train_and_save
 from .windows import WindowArguments
@@ -15,5 +15,6 @@ __all__ = [
     "evaluate_and_tell",
     "parse_arguments",
     "publish",
+    "require_effective",
     "train_and_save",
 ]

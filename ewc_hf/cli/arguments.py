@@ -6,7 +6,8 @@ import argparse
 import inspect
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -59,6 +60,27 @@ def beside(model: str, output_dir: str | None) -> Path:
     if output_dir is None and not Path(model).is_dir():
         raise ValueError(f"expected output_dir beside a model from the Hub, '{model}', got None; name a folder")
     return Path(model if output_dir is None else output_dir)
+
+
+def require_effective(args: Any, names: Sequence[str], need: str) -> None:
+    """Check that none of the options is given that would have no effect.
+
+    Args:
+        args: a dataclass, as it was parsed.
+        names: of these options.
+        need: what they act on.
+
+    Raises:
+        ValueError: one is not its default.
+    """
+    values = {option.name: (getattr(args, option.name), option.default) for option in fields(args)}
+    given = {name: values[name][0] for name in names if values[name][0] != values[name][1]}
+    if given:
+        got = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise ValueError(
+            f"expected {need} for {', '.join(given)}, which {'have' if len(given) > 1 else 'has'} no effect else, got "
+            f"{got}; leave one of them out"
+        )
 
 
 def command_line() -> str:

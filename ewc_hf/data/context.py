@@ -83,7 +83,9 @@ class ContextMixin(_SomeTrainer):
         if (length := sequence_length(inputs)) > self._longest_sequence:
             require_within_context(model, length)
             self._longest_sequence = length
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        return super().compute_loss(
+            model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+        )
 
 
 def _is_of_positions(name: str) -> bool:

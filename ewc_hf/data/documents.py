@@ -78,7 +78,7 @@ def row_form(dataset: Dataset | IterableDataset, column: str | None = None) -> R
         if set(form.columns) <= set(names):
             return form
     expected = " or ".join(" and ".join(form.columns) for form in forms)
-    raise ValueError(f"expected a column named {expected}, got {names}; name it by the flag")
+    raise ValueError(f"expected a column named {expected}, got {names}; rename it, or name it by the command's option")
 
 
 def columns_of(dataset: Dataset | IterableDataset) -> list[str]:
@@ -190,6 +190,15 @@ def _of_column(column: str) -> RowForm:
     return RowForm((column,), lambda row: _text_or_chat(row[column], row))
 
 
+def _of_chats(column: str) -> RowForm:
+    def read(row: Mapping[str, Any]) -> Document:
+        value = row[column]
+        is_json = isinstance(value, str) and value.lstrip().startswith("[")
+        return _text_or_chat(_from_json(column, value) if is_json else value, row)
+
+    return RowForm((column,), read)
+
+
 def _text_or_chat(value: Any, row: Mapping[str, Any]) -> Document:
     return [(value, True)] if isinstance(value, str) else chat_of(value, _tools(row))
 
@@ -220,18 +229,21 @@ def _instructed(row: Mapping[str, Any]) -> Document:
 
 def _tools(row: Mapping[str, Any]) -> list[Any] | None:
     tools = row.get("tools")
-    if isinstance(tools, str) and tools.strip():
-        try:
-            tools = json.loads(tools)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"expected JSON in the column 'tools', got {tools!r:.100} ({error}); mend it") from error
-    return without_nulls(tools) or None
+    return without_nulls(_from_json("tools", tools) if isinstance(tools, str) and tools.strip() else tools) or None
+
+
+def _from_json(column: str, value: str) -> Any:
+    """Return the list that a file which holds none, such as one of CSV, holds as JSON."""
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"expected JSON in the column '{column}', got {value!r:.100} ({error}); mend it") from error
 
 
 _FORMS = [
-    _of_column("turns"),
-    _of_column("messages"),
-    _of_column("conversations"),
+    _of_chats("turns"),
+    _of_chats("messages"),
+    _of_chats("conversations"),
     RowForm(("prompt", "completion"), _prompted),
     RowForm(("instruction", "output"), _instructed),
     _of_column("text"),

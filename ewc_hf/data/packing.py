@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ from .chat import Chat
 from .documents import RowForm, columns_of, encode, naming_row, row_form
 from .recognised import require_words, tell_once
 
+_CODE = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+"""By which `datasets`, which keeps blocks between runs, tells them from those that other code of this folder made."""
 _PORTION = 200
 """Documents that are tokenized at once where not all are wanted."""
 _MOST_ASKED = 1000
@@ -77,7 +81,7 @@ def pack(
     def packed(documents: Dataset | IterableDataset, numbers: Sequence[int] | None = None) -> Dataset:
         """Pack documents, which have these numbers in the whole dataset."""
 
-        def tokenize_and_cut(rows: dict[str, list[Any]], indices: list[int]) -> dict[str, list[list[int]]]:
+        def tokenize_and_cut(rows: dict[str, list[Any]], indices: list[int], code: str) -> dict[str, list[list[int]]]:
             encoded = []
             for place, index in enumerate(indices):
                 number = index if numbers is None else numbers[index]
@@ -93,7 +97,9 @@ def pack(
             }
 
         documents = form.of(documents)
-        how = {} if isinstance(documents, IterableDataset) else {"desc": f"tokenizing into blocks of {block_size}"}
+        how: dict[str, Any] = {"fn_kwargs": {"code": _CODE}}
+        if not isinstance(documents, IterableDataset):
+            how["desc"] = f"tokenizing into blocks of {block_size}"
         return documents.map(
             tokenize_and_cut, with_indices=True, batched=True, remove_columns=columns_of(documents), **how
         )
@@ -116,7 +122,7 @@ def pack(
         number = "the stream" if isinstance(dataset, IterableDataset) else f"{len(dataset)} documents"
         raise ValueError(
             f"expected text for at least one block of {block_size} tokens, got less in {number}; "
-            "give more text or a smaller block_size"
+            "give more text, more documents of it, or a smaller block_size"
         )
     return blocks
 

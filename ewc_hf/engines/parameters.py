@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
@@ -154,6 +155,9 @@ class LocalParameters:
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         names = {p: name for name, p in trainable_parameters(model).items()}
         self.optimizer = optimizer
+        self._others = {p: name for name, p in named_parameters(model).items() if p not in names}
+        self._frozen = [p for group in optimizer.param_groups for p in group["params"] if p in self._others]
+        self._num_groups = len(optimizer.param_groups)
         self._held = [
             (names[parameter], parameter, part_of(parameter), index)
             for index, group in enumerate(optimizer.param_groups)
@@ -176,7 +180,18 @@ class LocalParameters:
             )
 
     def moving(self) -> Iterator[LocalParameter]:
-        """Lend out the parts that a step moves: the next one after a backward pass, or the one that has just ended."""
+        """Lend out the parts that a step moves: the next one after a backward pass, or the one that has just ended.
+
+        Raises:
+            ValueError: it moves parameters of the model, too, that were frozen when training began.
+        """
+        added = chain.from_iterable(group["params"] for group in self.optimizer.param_groups[self._num_groups :])
+        for parameter in chain(self._frozen, added):
+            if parameter in self._others and parameter.grad is not None:
+                raise ValueError(
+                    "expected the parameters that were trainable when training began, got "
+                    f"'{self._others[parameter]}' besides, which would move freely; unfreeze it before `train()`"
+                )
         return (parameter for parameter in self if parameter.grad is not None)
 
     def shapes(self) -> dict[str, torch.Size]:

@@ -41,15 +41,19 @@ class RetentionMixin(_SomeTrainer):
             kwargs: of the trainer class.
 
         Raises:
-            ValueError: there is no tokenizer, or the best model would be the one that forgot most.
+            ValueError: there is no fast tokenizer, or the best model would be the one that forgot most.
         """
         super().__init__(*args, **kwargs)
         self._retention_texts = dict(retention_texts or {})
         self._retention_prefix: str | None = None
         self._retention_is_read = False
         self.retention_results: list[tuple[int, dict[str, PerplexityResult]]] = []
-        if self._retention_texts and self.processing_class is None:
-            raise ValueError("expected a tokenizer for retention_texts, got None; pass `processing_class=tokenizer`")
+        self._tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)  # of a processor its own
+        if self._retention_texts and not getattr(self._tokenizer, "is_fast", False):
+            got = type(self._tokenizer).__name__
+            raise ValueError(
+                f"expected a fast tokenizer for retention_texts, got {got}; pass `processing_class=tokenizer`"
+            )
         best = (self.args.metric_for_best_model or "").removeprefix("eval_")
         if self.args.greater_is_better and any(best.startswith(f"{name}_") for name in self._retention_texts):
             raise ValueError(f"expected greater_is_better=False for '{best}', which is better when lower, got True")
@@ -66,7 +70,8 @@ class RetentionMixin(_SomeTrainer):
         if outermost:
             self._retention_prefix, self._retention_is_read = metric_key_prefix, False
         try:
-            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix, **kwargs)
+            kwargs |= {"ignore_keys": ignore_keys, "metric_key_prefix": metric_key_prefix}
+            return super().evaluate(eval_dataset, **kwargs)
         finally:
             if outermost:
                 self._retention_prefix = None
@@ -80,7 +85,13 @@ class RetentionMixin(_SomeTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Add the retention texts' perplexity to the first loop of an evaluation, before callbacks see the metrics."""
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        output = super().evaluation_loop(
+            dataloader,
+            description,
+            prediction_loss_only=prediction_loss_only,
+            ignore_keys=ignore_keys,
+            metric_key_prefix=metric_key_prefix,
+        )
         if self._retention_prefix is not None and not self._retention_is_read:
             self._retention_is_read = True
             results = self.measure_retention()
@@ -98,7 +109,7 @@ class RetentionMixin(_SomeTrainer):
         for name, texts in self._retention_texts.items():
             results[name] = result = evaluate_perplexity(
                 self.model,
-                self.processing_class,
+                self._tokenizer,
                 texts,
                 batch_size=self.args.per_device_eval_batch_size,
                 progress=not self.args.disable_tqdm,

@@ -6,7 +6,7 @@ from .diagonal import Diagonal
 from .distance import warn_if_far
 from .held import HeldConsolidation, Remembered
 from .low_rank import LowRank
-from .protected import require_all_coupled, require_matching_model
+from .protected import protected_now, require_all_coupled, require_matching_model
 from .quadratic import Term
 from .record import PenaltyRecord, penalty_record, recorded_penalty, require_same_penalty, resumed_penalty
 from .terms import terms_of
@@ -24,6 +24,7 @@ __all__ = [
     "Term",
     "coupling_of",
     "penalty_record",
+    "protected_now",
     "recorded_penalty",
     "require_all_coupled",
     "require_matching_model",

@@ -64,6 +64,7 @@ class BudgetMixin(RetentionMixin):
             self.remove_callback(BudgetRecord)
         assert begins.line is not None, "the training has begun"
         kept = self._keep_within(budget, begins.line, begins.nll_at_start)
+        self.objective = None  # of a search: evaluations before told of another model
         self.log(kept)
         return TrainOutput(output.global_step, output.training_loss, {**output.metrics, **kept})
 

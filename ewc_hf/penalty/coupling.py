@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.utils import ExplicitEnum
+from transformers.utils import ExplicitEnum, logging
 
 from ..engines import SteppedParameters, adapted_matrices
 from .quadratic import PulledTerm, Term
 from .step_size import require_readable_step
+
+logger = logging.get_logger(__name__)
 
 
 class Coupling(ExplicitEnum):
@@ -102,6 +104,7 @@ class CoupledPenalty:
         if self._coupling is Coupling.LOSS:
             loss_scale = 1.0 if scaler is None else scaler.get_scale()
             lent = {p.name: p for p in self._parameters.moving()}
+            self._tell_of_overshooting()
             for term in self._terms:
                 term.add_gradient(lent, self._lambda, self.alphas, loss_scale)
 
@@ -116,6 +119,14 @@ class CoupledPenalty:
             lent = {p.name: p for p in self._parameters.moving()}
             for term in self._pulled:
                 term.pull(lent, self._lambda, optimizer)
+
+    def _tell_of_overshooting(self) -> None:
+        for group, alpha in zip(self._parameters.optimizer.param_groups, self.alphas, strict=False):
+            if isinstance(group["lr"], float) and 0 < alpha < 0.999 * group["lr"]:
+                logger.warning_once(
+                    f"The learning rate, {group['lr']:g}, is above the alpha of the stabilization, {alpha:g}: steps "
+                    "may overshoot the anchor. Set ewc_alpha to the highest learning rate of the schedule."
+                )
 
     def values(self) -> dict[str, float]:
         """Return what is logged: the penalty and, where its terms are in nats, the forgetting that they predict."""

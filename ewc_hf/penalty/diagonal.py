@@ -47,6 +47,9 @@ class Diagonal:
         self.importance: dict[str, Tensor] = {}
         self.anchor: dict[str, Tensor] = {}
         self._fused, self._is_rounded = fused, bfloat16
+        self._let_go = frozenset(consolidation.importance.keys() - self.names)
+        if isinstance(consolidation, HeldConsolidation):
+            self._let_go |= consolidation.let_go
         self._shapes = {name: torch.Size(consolidation.importance[name].shape) for name in self.names}
         self._parts: dict[str, Part] = {}
         for parameter in parameters:
@@ -81,7 +84,7 @@ class Diagonal:
                 for name, shape in self._shapes.items()
             }
 
-        return HeldConsolidation(cuts(self.importance), cuts(self.anchor), metadata, self._is_rounded)
+        return HeldConsolidation(cuts(self.importance), cuts(self.anchor), metadata, self._is_rounded, self._let_go)
 
     def values(self, lent: Lent, ewc_lambda: float, alphas: Sequence[float]) -> dict[str, Tensor]:
         """Return `lambda/2 sum Omega / (1 + alpha lambda Omega) (w - w*)^2` of each parameter."""

@@ -19,12 +19,14 @@ class HeldConsolidation:
         anchor: `w*` by the same names.
         metadata: as `Consolidation`'s.
         is_rounded: whether the importance was rounded to bfloat16.
+        let_go: names of what the consolidation told of besides, which was not trained.
     """
 
     importance: dict[str, Cut]
     anchor: dict[str, Cut]
     metadata: dict[str, Any]
     is_rounded: bool
+    let_go: frozenset[str]
 
     def require_precision(self, bfloat16: bool) -> None:
         """Check that no precision is asked for that was given away.

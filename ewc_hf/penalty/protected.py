@@ -17,7 +17,7 @@ from ..engines import (
     whole_shape,
 )
 from .grown import held_token_rows, is_grown
-from .held import Remembered
+from .held import HeldConsolidation, Remembered
 
 logger = logging.get_logger(__name__)
 
@@ -75,6 +75,36 @@ def require_matching_model(consolidation: Remembered, model: nn.Module) -> froze
     return frozenset(shared)
 
 
+def protected_now(
+    before: frozenset[str], consolidation: Remembered, model: nn.Module, is_another: bool
+) -> frozenset[str]:
+    """Return what `require_matching_model` does, when a training begins too, in whose engine it no longer may.
+
+    Of a model that was asked about before, weights that were frozen since are protected no more, and those that were
+    unfrozen are now. Names that it has no longer remain: `require_all_coupled` finds them.
+
+    Args:
+        before: what was returned before; nothing at first.
+        consolidation: what protects.
+        model: as it is trained.
+        is_another: whether it may be another model than before.
+
+    Raises:
+        ValueError: as `require_matching_model`, or weights were unfrozen of which an earlier training has let go.
+    """
+    if not before or is_another:
+        return require_matching_model(consolidation, model)
+    parameters = named_parameters(model)
+    frozen = {name for name in before & parameters.keys() if not parameters[name].requires_grad}
+    unfrozen = {name for name in parameters.keys() - before if parameters[name].requires_grad}
+    if isinstance(consolidation, HeldConsolidation) and (gone := sorted(unfrozen & consolidation.let_go)):
+        raise ValueError(
+            f"expected the trainable parameters of the training before, which kept nothing of others in memory, got "
+            f"'{gone[0]}' unfrozen since; save the consolidation and pass its folder to the trainer"
+        )
+    return (before - frozen) | (unfrozen & consolidation.importance.keys())
+
+
 def require_all_coupled(expected: Set[str], coupled: Set[str]) -> None:
     """Check, when training begins, that the penalty acts on every weight that matched before.
 
@@ -85,5 +115,5 @@ def require_all_coupled(expected: Set[str], coupled: Set[str]) -> None:
         raise ValueError(
             f"expected the penalty to act on all {len(expected)} protected parameters, got {len(expected & coupled)} "
             f"of them: not on {len(missing)}, such as '{missing[0]}'; give the optimizer all of them, freeze what is "
-            "not to move before the trainer is built, or leave out the wrapper that renames parameters"
+            "not to move, or leave out the wrapper that renames parameters"
         )

@@ -52,11 +52,16 @@ def penalty_record(
         "importance": metadata["importance_fingerprint"],
         "ewc_lambda": ewc_lambda,
         "ewc_coupling": coupling.value,
-        "peak_learning_rates": [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups],
+        "peak_learning_rates": [_peak_learning_rate(group) for group in optimizer.param_groups],
     }
     if coupling is Coupling.LOSS:
         record["alpha"] = "peak learning rate" if alpha is None else alpha
     return record
+
+
+def _peak_learning_rate(group: Mapping[str, Any]) -> float:
+    """Return the highest learning rate that is known of a group: most schedules begin at it, `OneCycleLR` names it."""
+    return max(float(group[key]) for key in ("initial_lr", "lr", "max_lr") if key in group)
 
 
 def recorded_penalty(states: Mapping[str, Any]) -> dict[str, Any] | None:

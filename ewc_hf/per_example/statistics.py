@@ -202,7 +202,7 @@ class GradientStatistics:
                 times = Sharding.of(parameter).size
                 marginals *= times**0.5 if self._statistic is Statistic.SQUARE else times
         epsilon = round_off_of(self._model)
-        round_off = 4 * epsilon * max(marginals.max() for marginals in expected.values())
+        round_off = 4 * epsilon * max(marginals.max().item() for marginals in expected.values())
         different: Set[str] = set()
         for name, marginals in expected.items():
             missed = marginals.any() and not got[name].any()

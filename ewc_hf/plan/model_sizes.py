@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ..engines import trainable_parameters
+from ..storage import hub_arguments
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ def read_config(model: str) -> Any:
     """Return the configuration of a model.
 
     Args:
-        model: a folder with a config.json, or a Hub id.
+        model: a folder with a config.json, or a Hub id with @revision/folder.
 
     Raises:
         ValueError: there is none, or transformers does not know its kind of model.
     """
     try:
-        return AutoConfig.from_pretrained(model, trust_remote_code=False)
+        return AutoConfig.from_pretrained(**hub_arguments(model), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"expected a folder with a model's config.json or a Hub id, got '{model}' ({_first_line(error)}); "

@@ -40,7 +40,7 @@ def require_suitable(trainer: Trainer, rehearsal: Rehearsal) -> None:
             "sequences spread over several; launch a process a GPU (`accelerate launch`), or show the one process one "
             "GPU (CUDA_VISIBLE_DEVICES=0), without tensor, context or sequence parallelism"
         )
-    tokenizer = trainer.processing_class
+    tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)  # of a processor its own
     if isinstance(tokenizer, PreTrainedTokenizerBase):
         require_tokenizer(metadata, tokenizer)
     if trainer.args.use_liger_kernel:

@@ -21,7 +21,7 @@ from .sequence_report import average_forgetting, backward_transfer, write_sequen
 from .settings import Setting
 from .sweep import MEAN_NLL, Sweep, SweptPoint, sweep_of, sweeps_of
 from .sweep_report import sweep_table, write_sweep
-from .texts import BudgetText, StudyTexts, read_study_data
+from .texts import BudgetText, StudyTexts, read_study_data, warn_of_whole_documents
 
 __all__ = [
     "ESTIMATED",
@@ -70,6 +70,7 @@ __all__ = [
     "sweep_table",
     "sweeps_of",
     "tokenizer_folder",
+    "warn_of_whole_documents",
     "with_interval",
     "write_degradation",
     "write_diagnosis",

@@ -94,7 +94,7 @@ class Measure:
         with evaluating(model), torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             torch.manual_seed(0)
             for kind, texts in (("task", self.data.task_texts), ("retention", self.data.retention_texts)):
-                for text in texts[:_PROMPTS]:
+                for text in [text for text in texts if text.strip()][:_PROMPTS]:
                     prompt = self.tokenizer(text, return_tensors="pt", truncation=True, max_length=num_tokens)
                     prompt = prompt["input_ids"].to(model.device)
                     tokens = model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=sampling)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from ..config import EWCConfig
 from ..engines import trainable_parameters
 from ..storage import fingerprint, read_json, replaced, write_json
+from ..version import versions
 from .records import TextNames
 from .settings import MAX_FORGETTING, Setting
 
@@ -26,6 +27,8 @@ _CANNOT_MATTER = SET_BY_THE_STUDY | {
     "log_level", "log_level_replica", "log_on_each_node", "report_to", "run_name", "project", "hub_token",
 }  # fmt: skip
 """Arguments that only tell what is shown, besides; any other is part of the protocol."""
+_NOT_THE_MODEL = ("_name_or_path", "transformers_version")
+"""What a configuration says besides: where it was read, and by which version it was written."""
 _OF_BUDGETS = "budget_texts"
 """What only some of the runs depend on: it may come with the first of them."""
 
@@ -117,7 +120,8 @@ def require_same_protocol(
         ValueError: the folder holds a study of another model, data, training or measurement.
     """
     protocol: dict[str, Any] = {
-        "model": fingerprint(trainable_parameters(model)),
+        "model": [fingerprint(trainable_parameters(model)), configuration_of(model)],
+        "software": versions(),
         "data": [content_hash(data.retention_examples), content_hash(data.task_examples)],
         "texts": _hash_of(data.retention_texts + data.task_texts),
         "training": arguments_that_matter(training),
@@ -132,8 +136,16 @@ def require_same_protocol(
 
 def arguments_that_matter(training: EWCConfig) -> dict[str, Any]:
     """Return the arguments of a training that can change a number, as JSON has them."""
-    arguments = {key: value for key, value in training.to_dict().items() if key not in _CANNOT_MATTER}
-    read: dict[str, Any] = json.loads(json.dumps(arguments, default=str))
+    return _as_json({key: value for key, value in training.to_dict().items() if key not in _CANNOT_MATTER})
+
+
+def configuration_of(model: PreTrainedModel) -> dict[str, Any]:
+    """Return a model's configuration, but for where it was read, as JSON has it."""
+    return _as_json({key: value for key, value in model.config.to_dict().items() if key not in _NOT_THE_MODEL})
+
+
+def _as_json(content: dict[str, Any]) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(json.dumps(content, default=str))
     return read
 
 

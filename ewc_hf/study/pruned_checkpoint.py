@@ -76,7 +76,7 @@ def prune_checkpoint(
         examples: blocks of text like the pretraining text, for a criterion that is estimated.
         held_out: documents on which perplexity is measured before and after; none to leave that out.
         scope: "network" or "layer": among which weights the least important ones are taken.
-        num_examples: blocks that the criterion is estimated on.
+        num_examples: blocks that the criterion is estimated on, or all where there are fewer.
         seed: of their sample.
         command: how the model card says that the model was made; by default this call.
         trust_remote_code: run the code that the model brings along.
@@ -101,13 +101,13 @@ def prune_checkpoint(
     pruned = load_causal_lm(model, "auto", trust_remote_code)
     dtypes = {name: parameter.dtype for name, parameter in pruned.named_parameters()}
     pruned = place(pruned.float())
-    importance = None if stored is None else _of_this_model(stored, pruned)
+    importance, examples_read = None if stored is None else _of_this_model(stored, pruned), None
     if is_estimated:
-        importance = estimate_importance(pruned, examples, criterion, num_examples=num_examples, seed=seed).importance
+        estimated = estimate_importance(pruned, examples, criterion, num_examples=num_examples, seed=seed)
+        importance, examples_read = estimated.importance, estimated.metadata["num_examples"]
     before = evaluate_perplexity(pruned, tokenizer, held_out) if held_out else None
     prune_weights(pruned, sparsity, importance, scope)
     after = evaluate_perplexity(pruned, tokenizer, held_out) if held_out else None
-    examples_read = num_examples if is_estimated else None
     result = PrunedCheckpoint(str(model), criterion, scope, sparsity_of(pruned), examples_read, seed, before, after)
     for name, parameter in pruned.named_parameters():
         parameter.data = parameter.data.to(dtypes[name])

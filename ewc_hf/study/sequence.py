@@ -23,10 +23,12 @@ from ..engines import require_one_process
 from ..importance import Method, estimate_importance
 from ..rehearsal import Rehearsal, generate_rehearsal
 from ..storage import fingerprint, load_tokenizer, read_json, replaced, write_json
+from ..version import versions
 from .measuring import measured
 from .protocol import (
     Measurement,
     arguments_that_matter,
+    configuration_of,
     content_hash,
     keep_protocol,
     require_one_gpu,
@@ -159,8 +161,10 @@ class _Sequence:
 
     def protocol(self) -> dict[str, Any]:
         """Return what keeps runs of different sequences apart."""
+        model = self._load()
         return {
-            "model": fingerprint(dict(self._load().named_parameters())),
+            "model": [fingerprint(dict(model.named_parameters())), configuration_of(model)],
+            "software": versions(),
             "tasks": [[task.name, content_hash(task.examples), task.texts] for task in self._tasks],
             "training": arguments_that_matter(self._training),
             "measurement": dataclasses.asdict(self._measurement),

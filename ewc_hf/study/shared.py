@@ -15,10 +15,7 @@ from ..importance import Method, estimate_importance, l2_to_start
 from ..rehearsal import REHEARSAL_CONFIG, Rehearsal, answer_rehearsal, generate_rehearsal
 from ..storage import fingerprint
 from ..version import versions
-from .protocol import Measurement, content_hash
-
-_NOT_THE_MODEL = ("_name_or_path", "transformers_version")
-"""What a configuration says besides: where it was read, and by which version it was written."""
+from .protocol import Measurement, configuration_of, content_hash
 
 
 def shared_importance(
@@ -88,7 +85,7 @@ def shared_rows(
 
 
 def _name(kind: str, model: PreTrainedModel, **causes: Any) -> str:
-    config = {key: value for key, value in model.config.to_dict().items() if key not in _NOT_THE_MODEL}
-    causes |= {"weights": fingerprint(model.state_dict()), "config": config, "versions": versions()}
+    weights = fingerprint(model.state_dict())
+    causes |= {"weights": weights, "config": configuration_of(model), "versions": versions()}
     key = hashlib.sha256(json.dumps(causes, sort_keys=True, default=str).encode()).hexdigest()
     return f"{kind}-{key[:16]}"

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..data import document_texts, load_texts, pack
+from datasets import Dataset
+from transformers.utils import logging
+
+from ..data import IGNORED, document_texts, load_texts, pack
 from ..storage import load_tokenizer
 from .protocol import StudyData
 from .records import TextNames
+
+logger = logging.get_logger(__name__)
+
+_ASKED = 100
+"""Blocks of a task that are looked at."""
 
 
 @dataclass
@@ -78,11 +86,29 @@ def read_study_data(texts: StudyTexts, budget: BudgetText | None = None, trust_r
     if budget is not None and budget.budget_text is not None:
         documents = load_texts(budget.budget_text, split="validation", max_documents=budget.max_budget_documents)
         budget_texts = document_texts(documents, texts.retention_column, tokenizer, budget.budget_tokens)
+    learned = pack(task, tokenizer, texts.block_size, column=texts.task_column, learn_from=texts.learn_from)
+    warn_of_whole_documents(learned, texts.task_name)
     return StudyData(
         retention_examples=pack(retention, tokenizer, texts.block_size, column=texts.retention_column),
-        task_examples=pack(task, tokenizer, texts.block_size, column=texts.task_column, learn_from=texts.learn_from),
+        task_examples=learned,
         retention_texts=document_texts(retention_test, texts.retention_column, tokenizer),
         task_texts=document_texts(task_test, texts.task_column, tokenizer),
         budget_texts=budget_texts,
         names=TextNames(task=texts.task_name, retention=texts.retention_name),
     )
+
+
+def warn_of_whole_documents(blocks: Dataset, name: str) -> None:
+    """Say of a task of which words are learned and others are not that its held-out documents are scored whole.
+
+    Args:
+        blocks: of the task, as they are learned.
+        name: of the task.
+    """
+    labels = [label for of_block in blocks[:_ASKED]["labels"] for label in of_block]
+    share = 1 - labels.count(IGNORED) / len(labels)
+    if share < 1:
+        logger.warning(
+            f"Of '{name}' {share:.0%} of the tokens are learned, but held-out documents are scored whole, with their "
+            "prompts and every speaker: the task's NLL is of both"
+        )

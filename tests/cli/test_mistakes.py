@@ -50,6 +50,9 @@ OWN = {
         f"{MODEL} {TEXT} --num_examples 0 --block_size 8": "expected num_examples >= 1, got 0",
         f"{MODEL} {TEXT} --block_size 4096": TOO_LONG,
         f"{MODEL} {TEXT} --block_size 8 --column words": "expected a column named words, got ['text']",
+        f"{MODEL} --rehearsal old --column words": "text for column, which has no effect else, got column=words",
+        f"{MODEL} {TEXT} --method mas --labels sampled": "expected method fisher for labels",
+        f"{MODEL} {TEXT} --mas_output logits": "expected method mas for mas_output",
         f"{MODEL} --rehearsal old": "expected the file 'rehearsal_config.json' in 'old', got no such file",
     },
     "rehearse": {
@@ -89,6 +92,10 @@ OWN = {
         f"{TASKS} --settings nothing:1": "expected settings like",
         f"{TASKS} --settings lora:8": "expected settings that are plain, a penalty",
         f"{TASKS} --decay many": NO_NUMBER,
+        f"{TASKS} --tasks_names a b": "expected a name for each of tasks in tasks_names, none",
+        f"{TASKS} --tasks_by text --tasks_names a": "none with tasks_by, got ['a'] for 1 and 1 and the column 'text'",
+        f"{TASKS} --task_column words": "expected a column named words, got ['text']",
+        f"{TASKS} --learn_from a": "learn_from",
     },
     "evaluate": {
         MODEL: "expected something to measure, got neither --text nor --benchmarks",

@@ -19,6 +19,8 @@ PROMPT, COMPLETION = [ASKED], [ANSWERED]
 SAID = "user: How are you today?\nassistant: I am well.\n"
 ROWS = {
     "messages": ({"messages": [ASKED, ANSWERED]}, SAID, SAID),
+    "messages as JSON": ({"messages": json.dumps([ASKED, ANSWERED])}, SAID, SAID),
+    "turns as text": ({"turns": "Snow fell."}, "Snow fell.", "Snow fell."),
     "ShareGPT": (
         {
             "conversations": [
@@ -101,6 +103,7 @@ def test_a_completion_is_learned_by_the_templates_marks():
 REFUSED = {
     "no completion": ({"prompt": PROMPT, "completion": []}, "row 0: expected a completion of at least one message"),
     "numbers": ({"instruction": "Add", "input": 3, "output": "b"}, "row 0: expected instruction and input as texts"),
+    "messages that are broken JSON": ({"messages": '[{"role": '}, "row 0: expected JSON in the column 'messages'"),
     "tools that are no JSON": (
         {"messages": PROMPT, "tools": "a hammer"},
         "row 0: expected JSON in the column 'tools'",

@@ -73,6 +73,19 @@ def test_no_more_documents_are_tokenized_than_fill_the_blocks_wanted(tokenizer):
     assert other["input_ids"] != some["input_ids"]
 
 
+def test_blocks_that_other_code_made_are_made_anew(tokenizer, tmp_path, monkeypatch):
+    """And those of the same code are found again."""
+    (tmp_path / "a.txt").write_text(" ".join(SENTENCES))
+
+    def fingerprint():
+        return pack(load_texts(str(tmp_path / "a.txt")), tokenizer, 8)._fingerprint
+
+    before = fingerprint()
+    assert fingerprint() == before
+    monkeypatch.setattr("ewc_hf.data.packing._CODE", "another")
+    assert fingerprint() != before
+
+
 def test_more_blocks_than_there_are_give_all(tokenizer):
     dataset = Dataset.from_dict({"text": SENTENCES * 2})
     in_order, drawn = (pack(dataset, tokenizer, 2, max_blocks=count)["input_ids"][:] for count in (None, 10**9))

@@ -60,6 +60,10 @@ def test_the_command_pushes_what_is_in_the_folder(session):
     } <= pushed.keys()
 
 
+def test_a_plan_is_of_a_revision(session):
+    assert session[1]["planned"] == 2
+
+
 def test_rows_and_private_repositories(session):
     hub, told, _ = session
     assert {"rehearsal.parquet", "rehearsal_config.json"} <= files(hub, "someone/old").keys()

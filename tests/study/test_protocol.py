@@ -83,6 +83,19 @@ def test_another_measurement_is_refused(model, folder, change):
         require_same_protocol(folder, model, DATA, training(folder), other)
 
 
+def test_another_version_is_refused(model, folder, monkeypatch):
+    monkeypatch.setattr("transformers.__version__", "4.0.0")
+    with pytest.raises(ValueError, match="another software; choose another output_dir"):
+        require_same_protocol(folder, model, DATA, training(folder), MEASUREMENT)
+
+
+def test_another_configuration_of_the_same_weights_is_refused(folder):
+    model = tiny_gpt2()
+    model.config.resid_pdrop = 0.5
+    with pytest.raises(ValueError, match="another model"):
+        require_same_protocol(folder, model, DATA, training(folder), MEASUREMENT)
+
+
 @pytest.mark.parametrize("other", [{"context": 32}, {"seed": 1}], ids=["another shape", "other weights"])
 def test_another_model_is_refused(folder, other):
     with pytest.raises(ValueError, match="another model"):

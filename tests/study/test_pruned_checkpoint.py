@@ -56,6 +56,11 @@ def test_criteria(tmp_path, model, criterion):
     assert (state["criterion"], state["num_examples"]) == (given, 5 if examples else None)
 
 
+def test_as_many_examples_are_told_as_there_were(tmp_path, model):
+    result = prune_checkpoint(model, tmp_path / "new", 0.4, "fisher", blocks(), num_examples=5000)
+    assert result.num_examples == len(blocks())
+
+
 def test_command_and_card(tmp_path, model, capsys):
     (tmp_path / "held_out.txt").write_text(SENTENCES[0])
     where = [

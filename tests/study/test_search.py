@@ -52,6 +52,38 @@ def test_with_optuna(tmp_path):
     assert best.objective == pytest.approx(min(scores.values()))
 
 
+def test_a_trial_with_a_budget_is_scored_where_it_ends(tmp_path):
+    """And not by an evaluation during its training, before the model goes back."""
+    optuna.logging.set_verbosity(logging.ERROR)
+    tokenizer = tiny_tokenizer()
+    blocks = pack(Dataset.from_dict({"text": SENTENCES * 8}), tokenizer, 8)
+    args = EWCConfig(
+        str(tmp_path), max_steps=4, learning_rate=0.5, use_cpu=True, report_to="none", save_strategy="no",
+        disable_tqdm=True, eval_strategy="steps", eval_steps=4, max_forgetting=0.01,
+    )  # fmt: skip
+    trainer = EWCTrainer(
+        model_init=lambda: tiny_gpt2(),
+        args=args,
+        train_dataset=blocks,
+        eval_dataset=blocks,
+        processing_class=tokenizer,
+        retention_texts={"books": ["jqxz" * 9]},
+        data_collator=default_data_collator,
+    )
+    seen = []
+
+    def objective(metrics):
+        seen.append(metrics["eval_books_loss"])
+        return seen[-1]
+
+    best = trainer.hyperparameter_search(
+        lambda trial: {"weight_decay": trial.suggest_float("weight_decay", 0, 0.1)},
+        objective, n_trials=1, direction="minimize", backend="optuna",
+    )  # fmt: skip
+    during, after = seen
+    assert best.objective == after < during - 0.1
+
+
 def test_mean_of_all_texts():
     metrics = {"eval_loss": 3.0, "eval_books_loss": 4.0, "eval_old chat_loss": 8.0, "eval_books_perplexity": 54.6}
     also = {"eval_books_bits_per_byte": 2.0, "eval_old chat_bits_per_byte": 3.0, "eval_runtime": 100.0}

@@ -1,4 +1,5 @@
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -13,10 +14,10 @@ from ewc_hf.study import TextNames, read_report
 RECIPE = Path(__file__).parents[2] / "recipes/forgetting_study.py"
 
 
-def test_the_recipe(tmp_path, monkeypatch, capsys):
+def test_the_recipe(tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     model = save_tiny_checkpoint(tmp_path / "model")
-    Dataset.from_dict({"text": BOOKS}).to_parquet(tmp_path / "books.parquet")
+    Dataset.from_dict({"text": ["", *BOOKS]}).to_parquet(tmp_path / "books.parquet")
     Dataset.from_dict({"turns": DIALOGS}).to_parquet(tmp_path / "dialogs.parquet")
     (tmp_path / "study.yaml").write_text(
         f"model: {model}\nmax_steps: 9\nlearning_rate: 1e-2\nuse_cpu: true\nreport_to: none\nsave_strategy: 'no'\n"
@@ -33,3 +34,6 @@ def test_the_recipe(tmp_path, monkeypatch, capsys):
     assert [(r.name, r.seed) for r in records] == [("pretrained", None), ("plain", 3), ("l2-loss-1", 3)]
     assert json.loads((tmp_path / "out/protocol.json").read_text())["training"]["max_steps"] == 2
     assert "| l2-loss-1 " in capsys.readouterr().out
+    (told,) = [record.message for record in caplog.records if "scored whole" in record.message]
+    assert re.match(r"Of 'chat' [1-9]\d% of the tokens are learned", told)
+    assert [kind for kind, *_ in records[0].continuations].count("retention") == min(3, len(BOOKS))

@@ -54,6 +54,36 @@ def test_methods_that_trainers_subclasses_call_are_overridden():
     assert {"train", "training_step", "log", "evaluate", "evaluation_loop"} <= set(OVERRIDDEN)
 
 
+class WithArgumentsOfItsOwn(Trainer):
+    """As the trainers of many examples and projects: other arguments between Trainer's, or all others in one."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        return super().compute_loss(model, inputs, return_outputs, **kwargs)
+
+    def evaluate(self, eval_dataset=None, eval_examples=None, ignore_keys=None, metric_key_prefix="eval"):
+        assert eval_examples in (None, "examples") and ignore_keys is None
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def train(self, resume_from_checkpoint=None, **kwargs):
+        return super().train(resume_from_checkpoint, **kwargs)
+
+
+def test_trainers_with_arguments_of_their_own(tmp_path):
+    class Held(EWCMixin, WithArgumentsOfItsOwn):
+        pass
+
+    model = small_model()
+    held, usual = (
+        make(model, arguments(tmp_path), train_dataset=Stream(), **given)
+        for make, model, given in (
+            (Held, model, {"consolidation": spread_consolidation(model)}),
+            (EWCTrainer, small_model(), {"consolidation": spread_consolidation(small_model())}),
+        )
+    )
+    assert held.train().training_loss == usual.train().training_loss
+    assert "test_loss" in held.evaluate(examples(4), metric_key_prefix="test", eval_examples="examples")
+
+
 @pytest.mark.parametrize("positional", [False, True])
 def test_the_evaluation_loop_takes_positions_and_keywords(tmp_path, positional):
     trainer = trainer_of(tmp_path)
