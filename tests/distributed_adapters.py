@@ -3,6 +3,7 @@
 torchrun --nproc_per_node 2 tests/distributed_adapters.py FOLDER
 """
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 from ewc_hf.engines import process_index
 
 CASES = [Case("ddp", "loss", accumulation, "adamw") for accumulation in (1, 2)]
-SHARDED = Case("fsdp2", "loss", 1, "adamw")
+SHARDED = {engine: Case(engine, "loss", 1, "adamw") for engine in ("fsdp2", "load")}
 
 
 def adapt(model):
@@ -31,9 +32,9 @@ def main():
         trained, _ = train(case, folder, adapt=adapt)
         if process_index() == 0:
             save_file(trained, folder / f"adapted-{case.name}.safetensors")
-    said = message(make_trainer(SHARDED, folder, adapt=adapt).train)
+    said = {engine: message(make_trainer(case, folder, adapt=adapt).train) for engine, case in SHARDED.items()}
     if process_index() == 0:
-        (folder / "said.txt").write_text(said)
+        (folder / "said.json").write_text(json.dumps(said))
     torch.distributed.destroy_process_group()
     sys.stdout.flush()
     os._exit(0)  # torch's threads now and then abort a process whose interpreter ends before them

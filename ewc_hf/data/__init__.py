@@ -9,7 +9,7 @@ from .packing import pack
 from .padding import pad_examples
 from .sampling import Example, sample_examples
 from .text import load_texts
-from .vocabulary import require_known_tokens, token_table
+from .vocabulary import require_known_tokens, token_table, tokenizer_of
 
 __all__ = [
     "IGNORED",
@@ -33,6 +33,7 @@ __all__ = [
     "sequence_length",
     "token_nll",
     "token_table",
+    "tokenizer_of",
     "transformers_model",
     "widened",
 ]

@@ -1,10 +1,12 @@
-"""Tokens that a model knows."""
+"""Tokens that a model knows, and who writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from .labels import IGNORED, is_encoder_decoder, transformers_model
 
@@ -42,3 +44,9 @@ def require_known_tokens(model: nn.Module, inputs: Mapping[str, Tensor]) -> None
                 f"expected '{key}' from 0 to {table.num_embeddings - 1}, the rows of the model's embeddings, got "
                 f"{ids.min()} to {ids.max()}; use the model's own tokenizer, or `model.resize_token_embeddings`"
             )
+
+
+def tokenizer_of(processing_class: Any) -> Any:
+    """Return what writes a `Trainer`'s text as tokens: its `processing_class`, or of a processor that one's own."""
+    is_tokenizer = isinstance(processing_class, PreTrainedTokenizerBase)
+    return processing_class if is_tokenizer else getattr(processing_class, "tokenizer", None)

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
+from ..data import tokenizer_of
 from .perplexity import PerplexityResult, evaluate_perplexity
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ class RetentionMixin(_SomeTrainer):
         self._retention_prefix: str | None = None
         self._retention_is_read = False
         self.retention_results: list[tuple[int, dict[str, PerplexityResult]]] = []
-        self._tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)  # of a processor its own
-        if self._retention_texts and not getattr(self._tokenizer, "is_fast", False):
-            got = type(self._tokenizer).__name__
+        tokenizer = tokenizer_of(self.processing_class)
+        if self._retention_texts and not getattr(tokenizer, "is_fast", False):
             raise ValueError(
-                f"expected a fast tokenizer for retention_texts, got {got}; pass `processing_class=tokenizer`"
+                f"expected a fast tokenizer for retention_texts, got {type(self.processing_class).__name__}; pass "
+                "`processing_class=tokenizer`"
             )
         best = (self.args.metric_for_best_model or "").removeprefix("eval_")
         if self.args.greater_is_better and any(best.startswith(f"{name}_") for name in self._retention_texts):
@@ -109,7 +110,7 @@ class RetentionMixin(_SomeTrainer):
         for name, texts in self._retention_texts.items():
             results[name] = result = evaluate_perplexity(
                 self.model,
-                self._tokenizer,
+                tokenizer_of(self.processing_class),
                 texts,
                 batch_size=self.args.per_device_eval_batch_size,
                 progress=not self.args.disable_tqdm,

@@ -152,9 +152,10 @@ def low_rank_value_reference(
 
 
 def _require_whole(parameters: SteppedParameters, matrices: Sequence[AdaptedMatrix]) -> None:
-    sharded = any(is_sharded(p) for m in matrices for adapter in m.adapters for p in (adapter.a, adapter.b))
-    if sharded or not isinstance(parameters, LocalParameters):
+    tensors = [p for m in matrices for adapter in m.adapters for p in (m.weight, adapter.a, adapter.b)]
+    is_whole = not any(tensor is not None and is_sharded(tensor) for tensor in tensors)
+    if not is_whole or not isinstance(parameters, LocalParameters):
         raise ValueError(
-            "expected adapters that are whole in each process, got ones that FSDP2 or DeepSpeed shards; train them "
-            "with DistributedDataParallel"
+            "expected adapters, and the weights that they adapt, whole in each process, got ones that FSDP2 or "
+            "DeepSpeed shards; train them with DistributedDataParallel"
         )

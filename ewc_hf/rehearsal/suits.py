@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from ..data import predicts_next_token, require_known_tokens, require_within_context
+from ..data import predicts_next_token, require_known_tokens, require_within_context, tokenizer_of
 from ..engines import require_engine, unwrap
 from .columns import lengths_of
 from .rows import Rehearsal, require_tokenizer
@@ -40,8 +40,7 @@ def require_suitable(trainer: Trainer, rehearsal: Rehearsal) -> None:
             "sequences spread over several; launch a process a GPU (`accelerate launch`), or show the one process one "
             "GPU (CUDA_VISIBLE_DEVICES=0), without tensor, context or sequence parallelism"
         )
-    tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)  # of a processor its own
-    if isinstance(tokenizer, PreTrainedTokenizerBase):
+    if (tokenizer := tokenizer_of(trainer.processing_class)) is not None:
         require_tokenizer(metadata, tokenizer)
     if trainer.args.use_liger_kernel:
         raise ValueError(

@@ -54,6 +54,36 @@ def test_retention_texts_need_a_tokenizer(tmp_path):
         EWCTrainer(small_model(), arguments(tmp_path), retention_texts={"books": SENTENCES})
 
 
+class Processor:
+    """As those of models that see are: it has a tokenizer, and is none."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+
+def test_a_processor_lends_its_tokenizer(tmp_path):
+    trainers = [
+        EWCTrainer(
+            tiny_gpt2(),
+            arguments(tmp_path),
+            eval_dataset=examples(4),
+            processing_class=given,
+            data_collator=default_data_collator,
+            retention_texts={"books": SENTENCES},
+        )
+        for given in (tiny_tokenizer(), Processor(tiny_tokenizer()))
+    ]
+    of_tokenizer, of_processor = (trainer.evaluate()["eval_books_loss"] for trainer in trainers)
+    assert of_tokenizer == of_processor
+
+
+def test_a_tokenizer_that_cannot_tell_where_its_tokens_are_is_refused_at_once(tmp_path, monkeypatch):
+    tokenizer = tiny_tokenizer()
+    monkeypatch.setattr(type(tokenizer), "is_fast", False)
+    with pytest.raises(ValueError, match=r"expected a fast tokenizer for retention_texts, got .*Token"):
+        EWCTrainer(tiny_gpt2(), arguments(tmp_path), processing_class=tokenizer, retention_texts={"books": SENTENCES})
+
+
 def test_another_prefix_is_the_retention_texts_too_and_a_prediction_reads_none(tmp_path):
     dataset = examples(4)
     trainer = retaining(tmp_path, dataset)

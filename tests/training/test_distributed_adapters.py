@@ -1,5 +1,6 @@
 """Adapters in two processes are trained and held as in one, or refused: real runs on CPUs, launched by `torchrun`."""
 
+import json
 from dataclasses import replace
 
 import distributed_adapters as adapters
@@ -36,8 +37,7 @@ def test_two_processes_hold_adapters_as_one(folder, case):
         torch.testing.assert_close(got[name], alone[name], rtol=0, atol=1e-8)
 
 
-def test_adapters_that_an_engine_shards_are_refused(folder):
-    assert (
-        "expected adapters that are whole in each process, got ones that FSDP2 or DeepSpeed shards; train them with"
-        in (folder / "said.txt").read_text()
-    )
+@pytest.mark.parametrize("engine", adapters.SHARDED)
+def test_adapters_and_bases_that_an_engine_shards_are_refused(folder, engine):
+    expected = "and the weights that they adapt, whole in each process, got ones that FSDP2 or DeepSpeed shards; train"
+    assert expected in json.loads((folder / "said.json").read_text())[engine]
