@@ -78,10 +78,10 @@ def require_matching_model(consolidation: Remembered, model: nn.Module) -> froze
 def protected_now(
     before: frozenset[str], consolidation: Remembered, model: nn.Module, is_another: bool
 ) -> frozenset[str]:
-    """Return what `require_matching_model` does, when a training begins too, in whose engine it no longer may.
+    """Return what is protected now: when the trainer is built, and again when a training begins, maybe in an engine.
 
-    Of a model that was asked about before, weights that were frozen since are protected no more, and those that were
-    unfrozen are now. Names that it has no longer remain: `require_all_coupled` finds them.
+    Of the model that was asked about before, weights that were frozen since are protected no more, and those that were
+    unfrozen are. Names that it has no longer remain, for `require_all_coupled` to find.
 
     Args:
         before: what was returned before; nothing at first.
