@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 _TOLERANCE = 0.05
 """Of the budget: a point that spends less than this below it may be bettered."""
 _MOST_STEPS = 26
-"""After so many, nearly all of them halvings, neighbouring points are equal in float32."""
-_GUESSES = 3
-"""So many of them, the first."""
+"""After so many halvings neighbouring points are equal in float32."""
+_MOST_TIMES = 1e4
+"""Of the budget: a cost beyond, or one that is no number, is as far from it as this."""
 
 
 class OnLine(Protocol):
@@ -37,8 +37,8 @@ def farthest_within(
 ) -> Point:
     """Return the point farthest from the safe end that was found to cost no more than the budget.
 
-    It costs at least 95% of it, unless it is the other end, or the cost jumps. Each point is an evaluation, and near
-    the safe end the cost is about quadratic: the first steps guess by that, all others halve.
+    It costs at least 95% of it, unless it is the other end, or the cost jumps. Each point is an evaluation. Near the
+    safe end the cost is about quadratic, so that the search, Brent's, is for a zero of its square root.
 
     Args:
         spent: which fraction of the budget a point costs; at the safe end at most 1.
@@ -46,20 +46,29 @@ def farthest_within(
         measure: returns another point of the line.
         safe_end: 0 or 1.
     """
+    from scipy.optimize import brentq
+
     farthest_first = sorted(points, key=lambda point: abs(point.t - safe_end), reverse=True)
     number = next(n for n, point in enumerate(farthest_first) if spent(point) <= 1)
-    best, beyond = farthest_first[number], farthest_first[max(number - 1, 0)]
-    for step in range(_MOST_STEPS if number > 0 else 0):
-        if spent(best) >= 1 - _TOLERANCE:
-            break
-        part = 0.5
-        if step < _GUESSES:
-            low, high = (math.sqrt(max(spent(point), 0)) for point in (best, beyond))
-            guess = (math.sqrt(1 - _TOLERANCE / 2) - low) / (high - low)
-            part = guess if 0 < guess < 1 else 0.5
-        point = measure(best.t + part * (beyond.t - best.t))
-        if spent(point) <= 1:
-            best = point
-        else:
-            beyond = point
-    return best
+    best = farthest_first[number]
+    if number == 0 or _is_near(spent(best)):
+        return best
+    known = {point.t: point for point in farthest_first[number - 1 : number + 1]}
+
+    def distance(t: float) -> float:
+        if t not in known:
+            known[t] = measure(t)
+        share = spent(known[t])
+        return 0.0 if _is_near(share) else _signed_root(share) - _signed_root(1 - _TOLERANCE / 2)
+
+    brentq(distance, *known, xtol=2.0**-_MOST_STEPS, maxiter=_MOST_STEPS, disp=False)
+    return max((p for p in known.values() if spent(p) <= 1), key=lambda point: abs(point.t - safe_end))
+
+
+def _is_near(share: float) -> bool:
+    return 1 - _TOLERANCE <= share <= 1
+
+
+def _signed_root(share: float) -> float:
+    size = min(abs(share), _MOST_TIMES) if math.isfinite(share) else _MOST_TIMES
+    return math.copysign(math.sqrt(size), share)

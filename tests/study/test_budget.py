@@ -45,6 +45,14 @@ def test_where_the_cost_is_about_quadratic_few_points_are_measured(forgetting, n
     assert len(curve.measured) <= 2 + 3
 
 
+@pytest.mark.parametrize("nats", [0.02, 0.05, 0.1])
+def test_where_a_model_gets_better_first_few_points_are_measured_too(nats):
+    """As on the way to a model that a penalty has held."""
+    curve = Curve(lambda t: 0.5 * (1.6 * t**3 - 0.6 * t))
+    assert 0.95 * nats <= curve.farthest(MaxForgetting(nats)).forgetting <= nats
+    assert len(curve.measured) <= 2 + 5
+
+
 def test_the_far_end_is_chosen_where_it_costs_no_more():
     for budget, curve, t in (
         (MaxForgetting(0.5), Curve(lambda t: t / 4), 1),
@@ -67,13 +75,13 @@ def test_where_the_cost_jumps_the_search_ends_with_the_last_that_fits():
     curve = Curve(lambda t: 0.01 if t < 1 / 3 else 1.0)
     chosen = curve.farthest(MaxForgetting(0.05))
     assert chosen.forgetting == 0.01
-    assert chosen.t == pytest.approx(1 / 3, abs=1e-6)
+    assert chosen.t == pytest.approx(1 / 3, abs=1e-5)
     assert len(curve.measured) < 30
 
 
 def test_a_model_that_is_not_a_number_costs_too_much():
     chosen = Curve(lambda t: float("nan") if t > 0.3 else t / 10).farthest(MaxForgetting(0.05))
-    assert chosen.t == pytest.approx(0.3, abs=1e-6)
+    assert chosen.t == pytest.approx(0.3, abs=1e-4)
 
 
 @pytest.mark.parametrize("written", ["+2%", "2%", "0.02", 0.02, " +2.0% ", "2e-2", "+.02"])
