@@ -33,7 +33,7 @@ class BudgetMixin(RetentionMixin):
         w(t) = w_start + t (w_end - w_start),   the largest t found with   max over texts NLL(t) - NLL(0) <= budget
 
     It overrides `train`, which ends with the model there (Wortsman et al. 2022, arXiv 2109.01903). The retention texts
-    are measured when the training begins, and afterwards at its end and mostly at two or three models on the way back.
+    are measured when the training begins, and afterwards at its end and mostly at two to four models on the way back.
     The weights of the start are stored, so that a resumed run finds them. Checkpoints hold the weights as they are
     trained.
     """

@@ -16,7 +16,7 @@ from tiny import tiny_tokenizer
 
 from ewc_hf.engines import sharding
 from ewc_hf.storage import open_checkpoint
-from ewc_hf.study import Interpolation, TextNames, WeightLine, checkpoints, interpolation
+from ewc_hf.study import Interpolation, TextNames, WeightLine, checkpoints, line_ends
 from ewc_hf.study.budget import MaxForgetting, MaxTaskLoss
 from ewc_hf.study.interpolation_card import model_card
 from ewc_hf.study.interpolation_files import write_model
@@ -146,12 +146,12 @@ def test_the_model_is_written_from_where_it_stands(models, tmp_path, monkeypatch
 def test_one_model_is_loaded_at_a_time(models, tmp_path, monkeypatch):
     load, loaded = checkpoints.load_model, []
 
-    def watched(folder, dtype):
+    def watched(*where_and_how):
         assert [model() for model in loaded] == [None] * len(loaded)
-        loaded.append(weakref.ref(model := load(folder, dtype)))
+        loaded.append(weakref.ref(model := load(*where_and_how)))
         return model
 
-    for module in (checkpoints, interpolation):
+    for module in (checkpoints, line_ends):
         monkeypatch.setattr(module, "load_model", watched)
     slide(models, tmp_path, points=2)
     assert len(loaded) == 3

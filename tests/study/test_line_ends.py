@@ -70,8 +70,8 @@ def test_numbers_that_loading_converts_are_those_of_the_model(tmp_path, base, tu
     """The names may be the model's and the numbers others, such as rows in another order."""
     load = checkpoints.load_model
 
-    def turned(folder, dtype):
-        model = load(folder, dtype)
+    def turned(*where_and_how):
+        model = load(*where_and_how)
         model.transformer.wpe.weight.data = model.transformer.wpe.weight.data.flip(0)
         return model
 
@@ -134,9 +134,9 @@ def test_a_model_of_the_hub_is_downloaded(tmp_path, base, tuned, monkeypatch):
 def test_one_model_is_in_memory_at_a_time(tmp_path, base, monkeypatch):
     load, models = checkpoints.load_model, []
 
-    def loaded(folder, dtype):
+    def loaded(*where_and_how):
         assert [model() for model in models] == [None] * len(models)
-        model = load(folder, dtype)
+        model = load(*where_and_how)
         models.append(weakref.ref(model))
         return model
 

@@ -123,7 +123,7 @@ def test_what_else_says_where_to_resume_is_passed_on(tmp_path, monkeypatch, resu
     passed = []
     monkeypatch.setattr(Trainer, "train", lambda trainer, *args, **kwargs: passed.append((args, kwargs)))
     trainer_of(tmp_path, {}).train(resume, ignore_keys_for_eval=["a"])
-    assert passed == [((resume, None, ["a"]), {})]
+    assert passed == [((resume,), {"ignore_keys_for_eval": ["a"]})]
 
 
 def test_a_run_with_a_budget_passes_over_a_half_written_checkpoint_too(tmp_path):
