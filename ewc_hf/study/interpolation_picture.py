@@ -18,6 +18,9 @@ from .line_points import Interval, LinePoint
 _LINE, _CHOSEN, *_ = PALETTE
 _ENDS, _LIMIT = "#222222", GREY
 
+_BESIDE_CHOSEN = 0.02
+"""Points so near to the chosen one, on the line, have no label of their own."""
+
 
 def draw_interpolation(result: Interpolation) -> bytes:
     """PNG of the models on a line, with the 95% intervals over documents, the budget and the chosen model."""
@@ -50,7 +53,8 @@ def draw_interpolation(result: Interpolation) -> bytes:
     for point, name in ((start, "base"), (end, "tuned")):
         _label(axes, taken, point, name, _ENDS, size=9)
     for point in points[1:-1]:
-        _label(axes, taken, point, f"{point.t:.4g}", _LINE, size=7.5)
+        if chosen is None or abs(point.t - chosen.t) > _BESIDE_CHOSEN:
+            _label(axes, taken, point, f"{point.t:.4g}", _LINE, size=7.5)
     return png(figure)
 
 
