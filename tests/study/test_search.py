@@ -13,26 +13,31 @@ from ewc_hf.data import pack
 from ewc_hf.study import lambda_space, mean_nll
 
 
-def test_with_optuna(tmp_path):
-    """Each trial trains with its own lambda from the same start, and is scored by both texts."""
+@pytest.fixture
+def blocks():
     optuna.logging.set_verbosity(logging.ERROR)
-    tokenizer, texts = tiny_tokenizer(), Dataset.from_dict({"text": SENTENCES * 8})
-    blocks = pack(texts, tokenizer, 8)
-    consolidation = estimate_importance(tiny_gpt2(), blocks, num_examples=4, progress=False)
-    consolidation.own_anchor()
-    args = EWCConfig(
-        str(tmp_path), max_steps=3, learning_rate=1e-2, use_cpu=True, report_to="none", save_strategy="no",
-        disable_tqdm=True, logging_steps=1,
-    )  # fmt: skip
-    trainer = EWCTrainer(
+    return pack(Dataset.from_dict({"text": SENTENCES * 8}), tiny_tokenizer(), 8)
+
+
+def trainer_of(folder, blocks, books, consolidation=None, **options):
+    return EWCTrainer(
         model_init=lambda: tiny_gpt2(),
-        args=args,
+        args=EWCConfig(str(folder), use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True, **options),
         consolidation=consolidation,
         train_dataset=blocks,
         eval_dataset=blocks,
-        processing_class=tokenizer,
-        retention_texts={"books": SENTENCES[:2]},
+        processing_class=tiny_tokenizer(),
+        retention_texts={"books": books},
         data_collator=default_data_collator,
+    )
+
+
+def test_with_optuna(tmp_path, blocks):
+    """Each trial trains with its own lambda from the same start, and is scored by both texts."""
+    consolidation = estimate_importance(tiny_gpt2(), blocks, num_examples=4, progress=False)
+    consolidation.own_anchor()
+    trainer = trainer_of(
+        tmp_path, blocks, SENTENCES[:2], consolidation, max_steps=3, learning_rate=1e-2, logging_steps=1
     )
     seen = []
 
@@ -52,24 +57,12 @@ def test_with_optuna(tmp_path):
     assert best.objective == pytest.approx(min(scores.values()))
 
 
-def test_a_trial_with_a_budget_is_scored_where_it_ends(tmp_path):
+def test_a_trial_with_a_budget_is_scored_where_it_ends(tmp_path, blocks):
     """And not by an evaluation during its training, before the model goes back."""
-    optuna.logging.set_verbosity(logging.ERROR)
-    tokenizer = tiny_tokenizer()
-    blocks = pack(Dataset.from_dict({"text": SENTENCES * 8}), tokenizer, 8)
-    args = EWCConfig(
-        str(tmp_path), max_steps=4, learning_rate=0.5, use_cpu=True, report_to="none", save_strategy="no",
-        disable_tqdm=True, eval_strategy="steps", eval_steps=4, max_forgetting=0.01,
+    trainer = trainer_of(
+        tmp_path, blocks, ["jqxz" * 9], max_steps=4, learning_rate=0.5, eval_strategy="steps", eval_steps=4,
+        max_forgetting=0.01,
     )  # fmt: skip
-    trainer = EWCTrainer(
-        model_init=lambda: tiny_gpt2(),
-        args=args,
-        train_dataset=blocks,
-        eval_dataset=blocks,
-        processing_class=tokenizer,
-        retention_texts={"books": ["jqxz" * 9]},
-        data_collator=default_data_collator,
-    )
     seen = []
 
     def objective(metrics):
