@@ -43,7 +43,7 @@ class LineEnds:
     tuned: StoredTensors
     tokenizer: Path
     generation: Path
-    trust_remote_code: bool = False
+    trust_remote_code: bool
 
     def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Return the tuned model, in float32, where this process computes, and its tokenizer."""

@@ -102,10 +102,8 @@ def run_sequence(
     _require_sequence(tasks, settings, seeds, training)
     require_one_gpu(training)
     require_one_process()
-    folder, sequence = (
-        Path(training.output_dir),
-        _Sequence(model, tasks, training, measurement, decay, trust_remote_code),
-    )
+    folder = Path(training.output_dir)
+    sequence = _Sequence(model, tasks, training, measurement, decay, trust_remote_code)
     keep_protocol(folder, sequence.protocol())
     runs = []
     for setting, seed in tqdm([(s, seed) for seed in seeds for s in settings], desc="tasks in a row", unit="run"):
