@@ -71,4 +71,4 @@ def _is_near(share: float) -> bool:
 
 def _signed_root(share: float) -> float:
     size = min(abs(share), _MOST_TIMES) if math.isfinite(share) else _MOST_TIMES
-    return math.copysign(math.sqrt(size), share)
+    return -math.sqrt(size) if share < 0 else math.sqrt(size)

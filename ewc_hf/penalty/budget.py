@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,7 +80,8 @@ class BudgetMixin(RetentionMixin):
 
         def measure(t: float) -> _Measured:
             agreed(partial(line.move_to, t))
-            return _Measured(t, max(nll - nll_at_start[name] for name, nll in self.retention_nll().items()))
+            rises = [nll - nll_at_start[name] for name, nll in self.retention_nll().items()]
+            return _Measured(t, max(rises, key=lambda rise: (math.isnan(rise), rise)))
 
         try:
             points = [_Measured(0.0, 0.0), measure(1.0)]

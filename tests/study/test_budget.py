@@ -1,5 +1,7 @@
 """What a budget allows on made-up curves, and what is no budget."""
 
+import math
+
 import pytest
 
 from ewc_hf.study.budget import MaxForgetting, MaxTaskLoss, farthest_point, parse_budget
@@ -79,8 +81,10 @@ def test_where_the_cost_jumps_the_search_ends_with_the_last_that_fits():
     assert len(curve.measured) < 30
 
 
-def test_a_model_that_is_not_a_number_costs_too_much():
-    chosen = Curve(lambda t: float("nan") if t > 0.3 else t / 10).farthest(MaxForgetting(0.05))
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_model_that_is_not_a_number_costs_too_much(sign):
+    """Processors give it either sign."""
+    chosen = Curve(lambda t: math.copysign(math.nan, sign) if t > 0.3 else t / 10).farthest(MaxForgetting(0.05))
     assert chosen.t == pytest.approx(0.3, abs=1e-4)
 
 

@@ -185,6 +185,18 @@ def test_adapters_that_diverged_go_back_to_the_start(tmp_path):
     assert nll(trainer.model.merge_and_unload()) == pytest.approx(nll(old_model()), abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:The BCa confidence interval")  # of what is no number
+def test_a_text_whose_loss_is_no_number_counts_most(tmp_path):
+    class BreakingLatePositions(TrainerCallback):
+        def on_step_end(self, args, state, control, model, **kwargs):
+            model.transformer.wpe.weight.data[8:] = math.nan
+
+    texts = {"short": ["Snow"], "long": SENTENCES}
+    callbacks = [BreakingLatePositions()]
+    _, output = trained(tmp_path, max_forgetting=50, max_steps=1, retention_texts=texts, callbacks=callbacks)
+    assert output.metrics["forgetting"] == output.metrics["forgetting_t"] == 0
+
+
 def test_a_training_that_begins_anew_after_some_steps_has_its_first_start(tmp_path):
     """As with `auto_find_batch_size`, where the memory did not suffice."""
 
