@@ -33,8 +33,10 @@ def pytest_collection_modifyitems(config, items):
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-def pytest_collection_finish():
-    """Let the garbage collector, which each `Trainer` runs several times, pass over all that was imported."""
+@pytest.fixture(scope="module", autouse=True)
+def few_objects():
+    """Let the garbage collector, which each `Trainer` runs several times, pass over what was imported up to here."""
+    gc.collect()
     gc.freeze()
 
 
