@@ -4,14 +4,12 @@ torchrun --nproc_per_node 2 tests/distributed_adapters.py FOLDER
 """
 
 import json
-import os
-import sys
-from pathlib import Path
 
 import torch
 from distributed_cases import Case
 from distributed_refusals import message
 from distributed_run import make_trainer, train
+from launching import be_one_of_several
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
@@ -26,8 +24,7 @@ def adapt(model):
     return get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "down_proj"])).double()
 
 
-def main():
-    folder = Path(sys.argv[1])
+def main(folder):
     for case in CASES:
         trained, _ = train(case, folder, adapt=adapt)
         if process_index() == 0:
@@ -35,10 +32,7 @@ def main():
     said = {engine: message(make_trainer(case, folder, adapt=adapt).train) for engine, case in SHARDED.items()}
     if process_index() == 0:
         (folder / "said.json").write_text(json.dumps(said))
-    torch.distributed.destroy_process_group()
-    sys.stdout.flush()
-    os._exit(0)  # torch's threads now and then abort a process whose interpreter ends before them
 
 
 if __name__ == "__main__":
-    main()
+    be_one_of_several(main)

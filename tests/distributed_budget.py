@@ -3,14 +3,11 @@
 torchrun --nproc_per_node 2 tests/distributed_budget.py FOLDER torch|zero
 """
 
-import os
-import sys
-from pathlib import Path
 
-import torch
 from distributed_cases import WORDS, Case
 from distributed_refusals import message
 from distributed_run import begin, make_trainer, save, weights
+from launching import be_one_of_several
 from transformers import AutoModelForCausalLM
 
 from ewc_hf.rehearsal import generate_rehearsal
@@ -48,7 +45,4 @@ def main(folder, engines):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
-    torch.distributed.destroy_process_group()
-    print(end="", flush=True)
-    os._exit(0)  # torch's threads now and then abort a process whose interpreter ends before them
+    be_one_of_several(main)

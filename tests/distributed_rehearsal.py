@@ -3,13 +3,11 @@
 torchrun --nproc_per_node 2 tests/distributed_rehearsal.py FOLDER torch|zero
 """
 
-import os
-import sys
-from pathlib import Path
 
 import torch
 from distributed_cases import MODELS, Case
 from distributed_run import make_trainer, save, weights
+from launching import be_one_of_several
 from tiny import tiny_tokenizer
 
 from ewc_hf.engines import num_processes
@@ -82,7 +80,4 @@ if __name__ == "__main__":
     import distributed_run
 
     distributed_run.begin("ddp")
-    main(Path(sys.argv[1]), sys.argv[2])
-    torch.distributed.destroy_process_group()
-    print(end="", flush=True)
-    os._exit(0)  # torch's threads now and then abort a process whose interpreter ends before them
+    be_one_of_several(main)

@@ -6,9 +6,7 @@ torchrun --nproc_per_node 2 tests/distributed_run.py FOLDER torch|zero|kill|resu
 import json
 import os
 import signal
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import distributed_alone
 import torch
@@ -34,6 +32,7 @@ from distributed_cases import (
 )
 from distributed_refusals import refusals
 from held_numbers import Held
+from launching import be_one_of_several
 from recorded_shapes import Shapes
 from safetensors.torch import save_file
 from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
@@ -244,7 +243,4 @@ def main(folder, engines):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
-    torch.distributed.destroy_process_group()
-    print(end="", flush=True)
-    os._exit(0)  # torch's threads now and then abort a process whose interpreter ends before them
+    be_one_of_several(main)

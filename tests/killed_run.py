@@ -1,5 +1,6 @@
 """A training run that can be told when to kill its own process; `test_killed_runs.py` starts it in another one."""
 
+import gc
 import os
 import shutil
 import signal
@@ -98,6 +99,7 @@ def trainer_of(folder, options, callback=None, rehearsal=None):
 
 def train(folder, options, resume=None, moment=None):
     """Train; if the process lives, leave the weights and the step where it began."""
+    gc.freeze()  # what was imported before the fork
     killer = Killer(moment)
     trainer = trainer_of(folder, options, killer)
     trainer.train(resume_from_checkpoint=resume)

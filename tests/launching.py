@@ -1,5 +1,6 @@
-"""Recipes as a user launches them."""
+"""Recipes as a user launches them, and scripts of these tests in several processes."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -38,3 +39,14 @@ def run_together(script, *words, processes=2):
     """Run it to its end, which has to be a good one."""
     done = launch_together(script, *words, processes=processes)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+
+
+def be_one_of_several(main):
+    """Call `main(folder, *words)` in one of the processes of a script that is run in several."""
+    import torch
+
+    gc.freeze()  # each `Trainer` collects garbage, and need not look at what was imported
+    main(Path(sys.argv[1]), *sys.argv[2:])
+    torch.distributed.destroy_process_group()
+    print(end="", flush=True)
+    os._exit(0)  # torch's threads now and then abort a process whose interpreter ends before them

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("datasets_cache")]
 def processes():
     """Each process is forked from one that has imported everything and computed nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ewc_hf", "transformers.models.gpt2.modeling_gpt2"])
+    context.set_forkserver_preload(["ewc_hf.trainer", "transformers.models.gpt2.modeling_gpt2"])
     return context
 
 
