@@ -3,7 +3,6 @@
 torchrun --nproc_per_node 2 tests/distributed_budget.py FOLDER torch|zero
 """
 
-
 from distributed_cases import WORDS, Case
 from distributed_refusals import message
 from distributed_run import begin, make_trainer, save, weights

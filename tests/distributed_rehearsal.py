@@ -3,7 +3,6 @@
 torchrun --nproc_per_node 2 tests/distributed_rehearsal.py FOLDER torch|zero
 """
 
-
 import torch
 from distributed_cases import MODELS, Case
 from distributed_run import make_trainer, save, weights
