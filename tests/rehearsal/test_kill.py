@@ -1,6 +1,5 @@
 """A process that is killed with signal 9 while it makes rows loses one batch at most."""
 
-import multiprocessing
 import signal
 
 import pytest
@@ -10,14 +9,6 @@ from rehearsed import bits
 from ewc_hf.rehearsal import Rehearsal
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("datasets_cache")]
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Each process is forked from one that has imported everything and computed nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ewc_hf.trainer", "transformers.models.gpt2.modeling_gpt2"])
-    return context
 
 
 def exit_code(processes, *args):

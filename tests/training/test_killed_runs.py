@@ -1,6 +1,5 @@
 """Runs whose process is killed with signal 9, resumed in another process, against runs that nobody killed."""
 
-import multiprocessing
 import signal
 
 import pytest
@@ -30,14 +29,6 @@ CASES = [
     ("synaptic", [Moment.BETWEEN_SAVES], 6),
     ("synaptic", [Moment.AFTER_THE_MODEL], 4),
 ]
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Each process is forked from one that has imported everything and computed nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ewc_hf.trainer", "transformers.models.gpt2.modeling_gpt2"])
-    return context
 
 
 def exit_code(processes, *args):
