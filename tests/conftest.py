@@ -1,7 +1,6 @@
 """Tiny float64 models and data sets, all of them seeded."""
 
 import gc
-import multiprocessing
 import os
 
 import datasets
@@ -39,14 +38,6 @@ def few_objects():
     """Let the garbage collector, which each `Trainer` runs several times, pass over what was imported up to here."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(scope="session")
-def processes():
-    """Each process is forked from one that has imported everything and computed nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ewc_hf.trainer", "transformers.models.gpt2.modeling_gpt2"])
-    return context
 
 
 def gpt2(tied=True):

@@ -1,7 +1,4 @@
-"""What two processes do with adapters; `test_distributed_adapters.py` launches it and does the same in one process.
-
-torchrun --nproc_per_node 2 tests/distributed_adapters.py FOLDER
-"""
+"""What two processes do with adapters; `test_distributed_adapters.py` launches it and does the same in one process."""
 
 import json
 
@@ -9,7 +6,6 @@ import torch
 from distributed_cases import Case
 from distributed_refusals import message
 from distributed_run import make_trainer, train
-from launching import be_one_of_several
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
@@ -32,7 +28,3 @@ def main(folder):
     said = {engine: message(make_trainer(case, folder, adapt=adapt).train) for engine, case in SHARDED.items()}
     if process_index() == 0:
         (folder / "said.json").write_text(json.dumps(said))
-
-
-if __name__ == "__main__":
-    be_one_of_several(main)

@@ -1,12 +1,8 @@
-"""Trainings with a budget in several processes; `test_distributed_budget.py` launches it and does the same in one.
-
-torchrun --nproc_per_node 2 tests/distributed_budget.py FOLDER torch|zero
-"""
+"""Trainings with a budget in several processes; `test_distributed_budget.py` launches it and does the same in one."""
 
 from distributed_cases import WORDS, Case
 from distributed_refusals import message
 from distributed_run import begin, make_trainer, save, weights
-from launching import be_one_of_several
 from transformers import AutoModelForCausalLM
 
 from ewc_hf.rehearsal import generate_rehearsal
@@ -41,7 +37,3 @@ def main(folder, engines):
     if engines == "zero":
         refused = message(lambda: train("zero3", folder, said))
         (folder / "said.txt").write_text(refused)
-
-
-if __name__ == "__main__":
-    be_one_of_several(main)

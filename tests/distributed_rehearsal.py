@@ -1,12 +1,8 @@
-"""Rehearsal in several processes; `test_distributed_rehearsal.py` launches it and does the same in one process.
-
-torchrun --nproc_per_node 2 tests/distributed_rehearsal.py FOLDER torch|zero
-"""
+"""Rehearsal in several processes; `test_distributed_rehearsal.py` launches it and does the same in one process."""
 
 import torch
 from distributed_cases import MODELS, Case
-from distributed_run import make_trainer, save, weights
-from launching import be_one_of_several
+from distributed_run import begin, make_trainer, save, weights
 from tiny import tiny_tokenizer
 
 from ewc_hf.engines import num_processes
@@ -65,6 +61,7 @@ def resumed(case, folder):
 
 
 def main(folder, engines):
+    begin("ddp")
     for engine in ENGINES[engines]:
         for case in CASES:
             if case.engine == engine:
@@ -73,10 +70,3 @@ def main(folder, engines):
     if engines == "torch":
         for name, rows in (("answered", answered()), ("generated", generated())):
             rows.save_pretrained(folder / f"{name}-together")
-
-
-if __name__ == "__main__":
-    import distributed_run
-
-    distributed_run.begin("ddp")
-    be_one_of_several(main)

@@ -1,12 +1,19 @@
-"""Recipes as a user launches them, and scripts of these tests in several processes."""
+"""Recipes as a user launches them, and functions of these tests in processes of their own."""
 
 import gc
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 RECIPES = Path(__file__).parent.parent / "recipes"
+FORKED = multiprocessing.get_context("forkserver")
+"""Each process is forked from one that has imported everything and computed nothing."""
+FORKED.set_forkserver_preload(["ewc_hf.trainer", "transformers.models.gpt2.modeling_gpt2"])
 
 
 def launch(folder, config, recipe, *options):
@@ -26,27 +33,33 @@ def launch(folder, config, recipe, *options):
     return result.stdout
 
 
-def launch_together(script, *words, processes=2):
-    """Run a script of these tests in several processes, as `torchrun` does."""
-    tests = Path(__file__).parent
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(tests.parent)}
-    script = [str(tests / script), *map(str, words)]
-    return subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=600)
+def exit_code(target, *args):
+    """Call it in a process of its own, and return how that ended."""
+    process = FORKED.Process(target=target, args=args)
+    process.start()
+    process.join()
+    return process.exitcode
 
 
-def run_together(script, *words, processes=2):
-    """Run it to its end, which has to be a good one."""
-    done = launch_together(script, *words, processes=processes)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+def run_together(main, folder, *words, processes=2):
+    """Call `main(folder, *words)` in several processes that find each other as those of `torchrun` do.
+
+    `torch.multiprocessing` raises what the first of them raised or died of, and ends the others.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = (main, folder, words, processes, port)
+    torch.multiprocessing.start_processes(_be_one_of_several, given, processes, start_method="forkserver")
 
 
-def be_one_of_several(main):
-    """Call `main(folder, *words)` in one of the processes of a script that is run in several."""
-    import torch
-
+def _be_one_of_several(rank, main, folder, words, processes, port):
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu",
+    }  # fmt: skip
+    torch.set_num_threads(1)
     gc.freeze()  # each `Trainer` collects garbage, and need not look at what was imported
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    main(folder, *words)
     torch.distributed.destroy_process_group()
-    print(end="", flush=True)
     os._exit(0)  # torch's threads now and then abort a process whose interpreter ends before them

@@ -1,4 +1,4 @@
-"""Two processes give what one gives: real runs on CPUs, launched by `torchrun`, compared with this process."""
+"""Two processes give what one gives: real runs on CPUs, compared with this process."""
 
 import builtins
 import json
@@ -11,8 +11,9 @@ import distributed_run as run
 import pytest
 import torch
 from distributed_alone import FAILURES
-from launching import launch_together, run_together
+from launching import run_together
 from safetensors.torch import load_file
+from torch.multiprocessing import ProcessExitedException
 
 from ewc_hf import Consolidation
 
@@ -29,12 +30,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def launch(folder, engines, processes=2):
-    return launch_together("distributed_run.py", folder, engines, processes=processes)
-
-
 def run_to_its_end(folder, engines, processes=2):
-    run_together("distributed_run.py", folder, engines, processes=processes)
+    run_together(run.main, folder, engines, processes=processes)
     return folder
 
 
@@ -133,7 +130,8 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(request, folder, engine):
 
 
 def test_a_run_that_was_killed_while_it_saved_ends_as_one_that_was_not(torch_run):
-    assert launch(torch_run, "kill").returncode != 0
+    with pytest.raises(ProcessExitedException, match="SIGKILL"):
+        run_together(run.main, torch_run, "kill")
     checkpoints = {path.name: (path / "trainer_state.json").is_file() for path in (torch_run / "killed").iterdir()}
     assert checkpoints == {"checkpoint-2": True, "checkpoint-4": False}
     got = load_file(run_to_its_end(torch_run, "resume") / "killed.safetensors")

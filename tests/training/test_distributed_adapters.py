@@ -1,4 +1,4 @@
-"""Adapters in two processes are trained and held as in one, or refused: real runs on CPUs, launched by `torchrun`."""
+"""Adapters in two processes are trained and held as in one, or refused: real runs on CPUs."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ pytestmark = [
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
     cases.write_models(folder)
-    run_together("distributed_adapters.py", folder)
+    run_together(adapters.main, folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Two processes keep a budget of forgetting as one does: real runs on CPUs, launched by `torchrun`."""
+"""Two processes keep a budget of forgetting as one does: real runs on CPUs."""
 
 import json
 from importlib.util import find_spec
@@ -28,7 +28,7 @@ def alone(folder):
 def test_two_processes_end_where_one_does(folder, alone, engines):
     if engines == "zero" and find_spec("deepspeed") is None:
         pytest.skip("DeepSpeed is not installed: pip install -e '.[deepspeed]'")
-    run_together("distributed_budget.py", folder, engines)
+    run_together(budget.main, folder, engines)
     expected, metrics = alone
     assert 0 < metrics["forgetting_t"] < 1 and 0.95 < metrics["forgetting"] / budget.BUDGET <= 1
     for engine in budget.ENGINES[engines]:

@@ -1,4 +1,4 @@
-"""Two processes rehearse as one: real runs on CPUs, launched by `torchrun`, compared with this process."""
+"""Two processes rehearse as one: real runs on CPUs, compared with this process."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ def launched(folder):
         if engines == "zero" and find_spec("deepspeed") is None:
             pytest.skip("DeepSpeed is not installed: pip install -e '.[deepspeed]'")
         if engines not in done:
-            run_together("distributed_rehearsal.py", folder, engines)
+            run_together(run.main, folder, engines)
             done.add(engines)
 
     return once

@@ -5,6 +5,7 @@ import signal
 import pytest
 import torch
 from killed_run import RESULT, Moment, train
+from launching import exit_code
 from safetensors import safe_open
 
 pytestmark = pytest.mark.slow
@@ -31,23 +32,16 @@ CASES = [
 ]
 
 
-def exit_code(processes, *args):
-    process = processes.Process(target=train, args=args)
-    process.start()
-    process.join()
-    return process.exitcode
-
-
 def result(folder):
     with safe_open(folder / RESULT, "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, int(file.metadata()["began"])
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(request, processes, tmp_path_factory):
+def uninterrupted(request, tmp_path_factory):
     """The options of a run, and the weights it ends with."""
     options, folder = OPTIONS[request.param], tmp_path_factory.mktemp("whole")
-    assert exit_code(processes, folder, options) == 0
+    assert exit_code(train, folder, options) == 0
     return options, result(folder)[0]
 
 
@@ -57,11 +51,11 @@ def uninterrupted(request, processes, tmp_path_factory):
     ids=[" ".join([run, *(moment.name for moment in moments)]) for run, moments, _ in CASES],
     indirect=["uninterrupted"],
 )
-def test_a_killed_run_resumes_and_ends_as_if_it_had_lived(tmp_path, processes, uninterrupted, moments, step):
+def test_a_killed_run_resumes_and_ends_as_if_it_had_lived(tmp_path, uninterrupted, moments, step):
     options, expected = uninterrupted
     for times, moment in enumerate(moments):
-        assert exit_code(processes, tmp_path, options, times > 0, moment) == -signal.SIGKILL
-    assert exit_code(processes, tmp_path, options, True) == 0
+        assert exit_code(train, tmp_path, options, times > 0, moment) == -signal.SIGKILL
+    assert exit_code(train, tmp_path, options, True) == 0
     weights, began = result(tmp_path)
     assert began == step
     assert weights.keys() == expected.keys()
