@@ -5,18 +5,25 @@ import runpy
 import sys
 
 import pytest
-from launching import RECIPES, launch
+from launching import RECIPES
 
 
-def run(folder, recipe, *options):
-    """Run a quick form, and return what it printed."""
-    quick = ["--config", str(RECIPES / f"{recipe}_quick.yaml"), "--output_dir", "out"]
-    return launch(folder, "cpu", f"{recipe}.py", *quick, *options)
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a recipe and returns what it printed."""
+
+    def run(recipe, *options):
+        quick = ["--config", str(RECIPES / f"{recipe}_quick.yaml"), "--output_dir", str(tmp_path / "out")]
+        monkeypatch.setattr(sys, "argv", [recipe, *quick, *options])
+        runpy.run_path(str(RECIPES / f"{recipe}.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.mark.slow
-def test_permuted(tmp_path):
-    printed = run(tmp_path, "permuted_mnist")
+def test_permuted(tmp_path, run):
+    printed = run("permuted_mnist", "--epochs", "10", "--num_tasks", "3")
     assert printed.count("| stabilized") == 3 and "paper" not in printed
     sweeps = json.loads((tmp_path / "out" / "sweep.json").read_text())["sweeps"]
     for sweep in sweeps:
@@ -25,14 +32,14 @@ def test_permuted(tmp_path):
         assert max(point["mean"] for point in others) > unprotected["mean"] + 0.03
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").iterdir()}
     assert len(kept) == 2 * (1 + 3 * 3)
-    more = run(tmp_path, "permuted_mnist", "--rows", "fisher:stabilized:10,100,1000")
+    more = run("permuted_mnist", "--epochs", "10", "--num_tasks", "3", "--rows", "fisher:stabilized:10,100,1000")
     assert more.count("| stabilized") == 1
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").iterdir()} == kept
 
 
 @pytest.mark.slow
-def test_rotated(tmp_path):
-    printed = run(tmp_path, "rotated_mnist")
+def test_rotated(tmp_path, run):
+    printed = run("rotated_mnist", "--epochs", "4")
     assert "a reduced protocol" in printed and printed.count("| stabilized") == 2
     for sweep in json.loads((tmp_path / "out" / "sweep.json").read_text())["sweeps"]:
         unprotected, *others = sweep["points"]
@@ -40,9 +47,9 @@ def test_rotated(tmp_path):
 
 
 @pytest.mark.slow
-def test_stabilization(tmp_path):
+def test_stabilization(tmp_path, run):
     """Plain EWC explodes under SGD, and nothing else does anywhere."""
-    run(tmp_path, "stabilization")
+    run("stabilization", "--epochs", "4")
     record = json.loads((tmp_path / "out" / "stabilization.json").read_text())
     for optimizer, forms in record["paths"].items():
         for form, ends in forms.items():
@@ -52,9 +59,9 @@ def test_stabilization(tmp_path):
 
 
 @pytest.mark.slow
-def test_pruning(tmp_path):
+def test_pruning(tmp_path, run):
     """The criteria that know the weights' size hold longest, as in the paper."""
-    run(tmp_path, "pruning")
+    run("pruning")
     curves = json.loads((tmp_path / "out" / "pruning.json").read_text())["curves"]
     mean = {curve["criterion"]: [sum(at) / len(at) for at in zip(*curve["scores"], strict=True)] for curve in curves}
     assert mean.keys() == {"magnitude", "signal", "fisher", "mas", "synaptic"}
@@ -77,10 +84,8 @@ def test_pruning(tmp_path):
         ("rotated_mnist", ["--second_train", "a.npz"], "expected pictures to learn from and to test on"),
     ],
 )
-def test_refused(tmp_path, monkeypatch, recipe, options, message):
+def test_refused(tmp_path, run, recipe, options, message):
     """Before anything is learned or written."""
-    quick = ["--config", str(RECIPES / f"{recipe}_quick.yaml"), "--output_dir", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", [recipe, *quick, *options])
     with pytest.raises(ValueError, match=message):
-        runpy.run_path(str(RECIPES / f"{recipe}.py"), run_name="__main__")
+        run(recipe, *options)
     assert not (tmp_path / "out").exists()
