@@ -2,11 +2,14 @@
 
 import gc
 import os
+import runpy
+import sys
 
 import datasets
 import pytest
 import torch
 from hypothesis import settings
+from launching import RECIPES
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from ewc_hf import Consolidation
@@ -38,6 +41,17 @@ def few_objects():
     """Let the garbage collector, which each `Trainer` runs several times, pass over what was imported up to here."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def run_recipe(monkeypatch):
+    """Runs a recipe in this process, which has imported everything."""
+
+    def run(name, *words):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        runpy.run_path(str(RECIPES / name), run_name="__main__")
+
+    return run
 
 
 def gpt2(tied=True):

@@ -1,8 +1,6 @@
 """The command `ewc-hf rehearse` as a user calls it."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,6 @@ from ewc_hf.data import load_texts, pack
 from ewc_hf.rehearsal import REHEARSAL_CONFIG, REHEARSAL_ROWS, Rehearsal, answer_rehearsal, batches, generate_rehearsal
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
-RECIPE = Path(__file__).parents[2] / "recipes/generate_rehearsal.py"
 WORDS = ["--num_rows", "6", "--num_tokens", "12", "--top_k", "5", "--batch_size", "2"]
 OPTIONS = {"num_rows": 6, "num_tokens": 12, "top_k": 5, "batch_size": 2, "progress": False}
 
@@ -192,8 +189,7 @@ def test_a_mistake_is_one_line_and_nothing_is_stored(model, old_text, words, mes
     assert not names & {REHEARSAL_CONFIG, REHEARSAL_ROWS, "rehearsal_unfinished"}
 
 
-def test_the_recipe_is_the_command(model, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [str(RECIPE), "--model", model, *WORDS])
-    runpy.run_path(str(RECIPE), run_name="__main__")
+def test_the_recipe_is_the_command(model, run_recipe, capsys):
+    run_recipe("generate_rehearsal.py", "--model", model, *WORDS)
     assert "rows              6 of 12 tokens" in capsys.readouterr().out
     assert len(Rehearsal.from_pretrained(model)) == 6

@@ -1,21 +1,18 @@
-"""The paper's own experiments, on scikit-learn's digits: the quick forms as they stand."""
+"""The paper's own experiments, on scikit-learn's digits: the quick forms."""
 
 import json
-import runpy
-import sys
 
 import pytest
 from launching import RECIPES
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Runs a recipe and returns what it printed."""
+def run(tmp_path, run_recipe, capsys):
+    """Runs a quick form, or less of it, and returns what it printed."""
 
     def run(recipe, *options):
         quick = ["--config", str(RECIPES / f"{recipe}_quick.yaml"), "--output_dir", str(tmp_path / "out")]
-        monkeypatch.setattr(sys, "argv", [recipe, *quick, *options])
-        runpy.run_path(str(RECIPES / f"{recipe}.py"), run_name="__main__")
+        run_recipe(f"{recipe}.py", *quick, *options)
         return capsys.readouterr().out
 
     return run

@@ -19,23 +19,23 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("config", ["cpu", "ddp"])
-def test_importance_then_finetuning_then_perplexity(folder, config):
+def test_importance_then_finetuning_then_perplexity(folder, monkeypatch, run_recipe):
     where = ["--model", "model", "--num_rows", "4", "--num_tokens", "12"]
-    printed = launch(folder, config, "generate_rehearsal.py", *where)
+    printed = launch(folder, "ddp", "generate_rehearsal.py", *where)
     assert printed.count("rows              4 of 12 tokens") == 1
 
-    alone = config == "cpu"
-    text = ["--text", "books.jsonl", "--block_size", "8", "--resume"] if alone else ["--rehearsal", "model"]
-    launch(folder, config, "estimate_importance.py", "--model", "model", *text)
-    assert (folder / "model" / "ewc_importance.safetensors").is_file()
-    assert not (folder / "model" / "ewc_unfinished.safetensors").exists()
-    read = json.loads((folder / "model" / "ewc_config.json").read_text())["num_examples"]
-    assert read == 4 or alone
+    with monkeypatch.context() as here:
+        here.chdir(folder)
+        text = ["--text", "books.jsonl", "--block_size", "8", "--resume"]
+        run_recipe("estimate_importance.py", "--model", "model", *text, "--output_dir", "of_text")
+    assert (folder / "of_text" / "ewc_importance.safetensors").is_file()
+    assert not (folder / "of_text" / "ewc_unfinished.safetensors").exists()
+    launch(folder, "ddp", "estimate_importance.py", "--model", "model", "--rehearsal", "model")
+    assert json.loads((folder / "model" / "ewc_config.json").read_text())["num_examples"] == 4
 
     (folder / "defaults.yaml").write_text("learning_rate: 1e-2\nmax_steps: 2\nlogging_steps: 1\nblock_size: 8\n")
     launch(
-        folder, config, "finetune.py", "--use_cpu", "true", "--config", "defaults.yaml", "--model", "model",
+        folder, "ddp", "finetune.py", "--use_cpu", "true", "--config", "defaults.yaml", "--model", "model",
         "--consolidation", "model", "--rehearsal", "model", "--task", "dialogs.jsonl", "--task_test", "dialogs.jsonl",
         "--retention_test", "books.jsonl", "--retention_name", "books", "--learn_from", "B", "--output_dir", "out",
         "--save_steps", "1", "--max_steps", "3", "--max_forgetting", "1e-3",
@@ -48,7 +48,7 @@ def test_importance_then_finetuning_then_perplexity(folder, config):
     assert metrics["eval_books_perplexity"] > 1
 
     printed = launch(
-        folder, config, "evaluate_model.py", "--base", "model", "--model", "out", "--text", "books=books.jsonl"
+        folder, "ddp", "evaluate_model.py", "--base", "model", "--model", "out", "--text", "books=books.jsonl"
     )
     assert printed.count("| books | ") == 1
 

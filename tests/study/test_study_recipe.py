@@ -1,8 +1,5 @@
 import json
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import datasets
 from books_and_dialogs import BOOKS, DIALOGS
@@ -11,10 +8,8 @@ from tiny import save_tiny_checkpoint
 
 from ewc_hf.study import TextNames, read_report
 
-RECIPE = Path(__file__).parents[2] / "recipes/forgetting_study.py"
 
-
-def test_the_recipe(tmp_path, monkeypatch, capsys, caplog):
+def test_the_recipe(tmp_path, monkeypatch, run_recipe, capsys, caplog):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     model = save_tiny_checkpoint(tmp_path / "model")
     Dataset.from_dict({"text": ["", *BOOKS]}).to_parquet(tmp_path / "books.parquet")
@@ -27,8 +22,7 @@ def test_the_recipe(tmp_path, monkeypatch, capsys, caplog):
     words += f"--task {tmp_path}/dialogs.parquet --task_test {tmp_path}/dialogs.parquet --learn_from a "
     words += f"--settings l2:loss:1 --seeds 3 --max_steps 2 --output_dir {tmp_path}/out "
     words += f"--task_name chat --config {tmp_path}/study.yaml"
-    monkeypatch.setattr(sys, "argv", ["forgetting_study.py", *words.split()])
-    runpy.run_path(str(RECIPE), run_name="__main__")
+    run_recipe("forgetting_study.py", *words.split())
     records, names = read_report(tmp_path / "out/report.json")
     assert names == TextNames("chat", "retention")
     assert [(r.name, r.seed) for r in records] == [("pretrained", None), ("plain", 3), ("l2-loss-1", 3)]

@@ -3,9 +3,6 @@
 import json
 import math
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,18 +13,15 @@ from tiny import SENTENCES, save_tiny_checkpoint, tiny_gpt2, tiny_tokenizer
 from ewc_hf.data import document_texts
 from ewc_hf.rehearsal import generate_rehearsal
 
-RECIPE = Path(__file__).parents[2] / "recipes/finetune.py"
-
 
 @pytest.fixture
-def finetune(tmp_path, monkeypatch, datasets_cache):
+def finetune(tmp_path, run_recipe, datasets_cache):
     model = save_tiny_checkpoint(tmp_path / "model")
 
     def run(*options):
         words = ["--model", model, "--task", str(tmp_path / "task.jsonl"), "--output_dir", str(tmp_path / "out")]
         words += ["--use_cpu", "true", "--report_to", "none", "--save_strategy", "no", "--block_size", "16"]
-        monkeypatch.setattr(sys, "argv", ["finetune.py", *words, *options])
-        runpy.run_path(str(RECIPE), run_name="__main__")
+        run_recipe("finetune.py", *words, *options)
         return tmp_path / "out" / "model.safetensors"
 
     return run

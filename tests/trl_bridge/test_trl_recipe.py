@@ -1,16 +1,11 @@
 """The recipe of TRL's trainer in this process: LoRA on chats, with a consolidation of the base model."""
 
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 from chats import CHATS, consolidation, model, tokenizer
 from safetensors.torch import load_file
 from tiny import SENTENCES
-
-RECIPE = Path(__file__).parents[2] / "recipes/finetune_trl.py"
 
 pytestmark = [
     pytest.mark.usefixtures("datasets_cache"),
@@ -20,7 +15,7 @@ pytestmark = [
 ]
 
 
-def test_lora_on_chats_is_held(tmp_path, monkeypatch):
+def test_lora_on_chats_is_held(tmp_path, run_recipe):
     model().save_pretrained(tmp_path / "model")
     tokenizer().save_pretrained(tmp_path / "model")
     consolidation().save_pretrained(tmp_path / "model")
@@ -36,8 +31,7 @@ def test_lora_on_chats_is_held(tmp_path, monkeypatch):
             "--ewc_lambda", ewc_lambda, "--assistant_only_loss", "true", "--lora_target_modules", "all-linear",
             "--output_dir", str(tmp_path / "out"), "--use_cpu", "true", "--report_to", "none", "--save_strategy", "no",
         ]  # fmt: skip
-        monkeypatch.setattr(sys, "argv", ["finetune_trl.py", *words])
-        runpy.run_path(str(RECIPE), run_name="__main__")
+        run_recipe("finetune_trl.py", *words)
         weights = load_file(tmp_path / "out" / "adapter_model.safetensors")
         sizes.append(sum(w.square().sum().item() for name, w in weights.items() if "lora_B" in name))
     assert 0 < sizes[1] < sizes[0] / 4
