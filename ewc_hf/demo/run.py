@@ -102,6 +102,10 @@ def _pretrain(tokenizer: PreTrainedTokenizerBase, blocks: Dataset, folder: Path,
         n_head=4,
         n_positions=BLOCK,
         vocab_size=len(tokenizer),
+        activation_function="gelu_pytorch_tanh",  # GPT-2's own formula in one kernel
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )

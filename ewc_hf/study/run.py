@@ -32,6 +32,8 @@ from .shared import shared_importance, shared_rows
 from .training import Memory, fine_tune, load_pretrained
 from .ways import Way
 
+_SECONDS_BETWEEN_REPORTS = 60
+
 
 def run_study(
     model: str,
@@ -46,8 +48,8 @@ def run_study(
 ) -> list[RunRecord]:
     """Fine-tune the model in every setting with every seed, and write `report.json`, `.md`, `.html` and `.png`.
 
-    The report is written after each run and says which ones are missing. Runs that an earlier call finished in the
-    same folder are not run again.
+    The report is written every minute, in the end, and when the study is interrupted; it says which runs are missing.
+    Runs that an earlier call finished in the same folder are not run again.
 
     Args:
         model: the pretrained checkpoint, a folder or Hub id.
@@ -100,8 +102,11 @@ def run_study(
     del pretrained
     finished = FinishedRuns(folder, settings, training)
     runs: list[Run] = [(Setting(PRETRAINED), None), *((setting, seed) for seed in seeds for setting in settings)]
-    for setting, seed in tqdm(runs, desc="forgetting study", unit="run"):
-        if (setting, seed) not in finished:
+    report, reported = partial(_report, finished, runs, data.names, lora_rank), time.monotonic()
+    try:
+        for setting, seed in tqdm(runs, desc="forgetting study", unit="run"):
+            if (setting, seed) in finished:
+                continue
             gc.collect()
             reset_peak_memory()
             start = time.perf_counter()
@@ -126,12 +131,17 @@ def run_study(
             )
             records = [first, *(_between(setting, first, tuned, base, measure) if setting.interpolated else ())]
             finished.keep((setting, seed), records)
-            _report(finished, runs, data.names, lora_rank)
+            if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
+                report()
+                reported = time.monotonic()
             tqdm.write(
                 f"{first.name:24} seed {seed}: perplexity {first.task_perplexity:8.2f} on {data.names.task}, "
                 f"{first.retention_perplexity:8.2f} on {data.names.retention}"
             )
-    return _report(finished, runs, data.names, lora_rank)
+    finally:
+        if runs[0] in finished:
+            records = report()
+    return records
 
 
 def _memory(

@@ -8,7 +8,7 @@ from small_study import NAMES, TEXTS, small_data, small_study
 from tiny import save_tiny_checkpoint, tiny_gpt2
 
 from ewc_hf.importance import Method
-from ewc_hf.study import markdown_report, read_report, shared, training
+from ewc_hf.study import markdown_report, read_report, run, shared, training
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,21 @@ def test_an_interrupted_study_leaves_a_report_that_says_what_is_missing_and_ends
     resumed = small_study(model, data, folder)
     assert without_times(folder / "report.json") == without_times(whole / "report.json")
     assert (folder / "report.md").read_text() == markdown_report(resumed, TEXTS)
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(60, 1), (0, len(NAMES) * 2 + 2)], ids=["soon", "later"])
+def test_the_report_is_written_now_and_then_and_in_the_end(model, tmp_path, monkeypatch, seconds, times):
+    write, written = run.write_report, []
+
+    def counted(records, *others):
+        written.append(len(records))
+        return write(records, *others)
+
+    monkeypatch.setattr(run, "_SECONDS_BETWEEN_REPORTS", seconds)
+    monkeypatch.setattr(run, "write_report", counted)
+    small_study(model, small_data(), tmp_path / "study")
+    assert len(written) == times
+    assert written == sorted(written) and written[-1] == len(NAMES) * 2 + 1
 
 
 def test_a_runs_file_holds_only_what_the_run_itself_tells(model, tmp_path):
