@@ -94,7 +94,7 @@ def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerBase:
 
 
 def _pretrain(tokenizer: PreTrainedTokenizerBase, blocks: Dataset, folder: Path, steps: int) -> None:
-    """Train a two-layer GPT-2 from scratch, about a minute on two cores."""
+    """Train a two-layer GPT-2 from scratch, about twenty seconds on two cores."""
     set_seed(0)
     config = GPT2Config(
         n_layer=2,

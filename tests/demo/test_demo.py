@@ -1,4 +1,4 @@
-"""The embedded default, run whole: about three minutes."""
+"""The embedded default, run whole: two minutes on two cores."""
 
 import pytest
 
