@@ -56,7 +56,7 @@ def run_together(main, folder, *words, processes=2):
 def _be_one_of_several(rank, main, folder, words, processes, port):
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
     torch.set_num_threads(1)
     gc.freeze()  # each `Trainer` collects garbage, and need not look at what was imported
