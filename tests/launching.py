@@ -1,8 +1,10 @@
 """Recipes as a user launches them, and functions of these tests in processes of their own."""
 
+import contextlib
 import gc
 import multiprocessing
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -51,6 +53,19 @@ def run_together(main, folder, *words, processes=2):
         port = free.getsockname()[1]
     given = (main, folder, words, processes, port)
     torch.multiprocessing.start_processes(_be_one_of_several, given, processes, start_method="forkserver")
+
+
+def run_recipe_together(folder, name, *words):
+    """Run a recipe in `folder` in two processes, and return what both printed."""
+    run_together(_print_into_file, folder, name, words)
+    return "".join((folder / f"{name}-{rank}.txt").read_text() for rank in range(2))
+
+
+def _print_into_file(folder, name, words):
+    os.chdir(folder)
+    sys.argv = [name, *words]
+    with open(f"{name}-{os.environ['RANK']}.txt", "w") as file, contextlib.redirect_stdout(file):
+        runpy.run_path(str(RECIPES / name), run_name="__main__")
 
 
 def _be_one_of_several(rank, main, folder, words, processes, port):

@@ -1,10 +1,10 @@
-"""The recipes one after another under `accelerate launch`, on a tiny model and a little text."""
+"""The recipes one after another in two processes, some by `accelerate launch`, on a tiny model and a little text."""
 
 import json
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
-from launching import RECIPES, launch
+from launching import RECIPES, launch, run_recipe_together
 from tiny import SENTENCES, tiny_gpt2, tiny_tokenizer
 
 
@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 def test_importance_then_finetuning_then_perplexity(folder, monkeypatch, run_recipe):
     where = ["--model", "model", "--num_rows", "4", "--num_tokens", "12"]
-    printed = launch(folder, "ddp", "generate_rehearsal.py", *where)
+    printed = run_recipe_together(folder, "generate_rehearsal.py", *where)
     assert printed.count("rows              4 of 12 tokens") == 1
 
     with monkeypatch.context() as here:
@@ -30,7 +30,7 @@ def test_importance_then_finetuning_then_perplexity(folder, monkeypatch, run_rec
         run_recipe("estimate_importance.py", "--model", "model", *text, "--output_dir", "of_text")
     assert (folder / "of_text" / "ewc_importance.safetensors").is_file()
     assert not (folder / "of_text" / "ewc_unfinished.safetensors").exists()
-    launch(folder, "ddp", "estimate_importance.py", "--model", "model", "--rehearsal", "model")
+    run_recipe_together(folder, "estimate_importance.py", "--model", "model", "--rehearsal", "model")
     assert json.loads((folder / "model" / "ewc_config.json").read_text())["num_examples"] == 4
 
     (folder / "defaults.yaml").write_text("learning_rate: 1e-2\nmax_steps: 2\nlogging_steps: 1\nblock_size: 8\n")
@@ -47,9 +47,8 @@ def test_importance_then_finetuning_then_perplexity(folder, monkeypatch, run_rec
     metrics = json.loads((folder / "out" / "eval_results.json").read_text())
     assert metrics["eval_books_perplexity"] > 1
 
-    printed = launch(
-        folder, "ddp", "evaluate_model.py", "--base", "model", "--model", "out", "--text", "books=books.jsonl"
-    )
+    compared = ["--base", "model", "--model", "out", "--text", "books=books.jsonl"]
+    printed = run_recipe_together(folder, "evaluate_model.py", *compared)
     assert printed.count("| books | ") == 1
 
 
