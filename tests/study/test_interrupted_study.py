@@ -1,6 +1,10 @@
 """A study that ends early, what it leaves, and what several studies share."""
 
+import itertools
 import json
+import time
+from functools import partial
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -63,19 +67,30 @@ def test_an_interrupted_study_leaves_a_report_that_says_what_is_missing_and_ends
     assert (folder / "report.md").read_text() == markdown_report(resumed, TEXTS)
 
 
-@pytest.mark.parametrize(("seconds", "times"), [(60, 1), (0, len(NAMES) * 2 + 2)], ids=["soon", "later"])
-def test_the_report_is_written_now_and_then_and_in_the_end(model, tmp_path, monkeypatch, seconds, times):
+def test_a_study_that_is_interrupted_before_anything_is_measured_leaves_no_report(model, tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.Measure, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        small_study(model, small_data(), tmp_path / "study")
+    assert not list((tmp_path / "study").glob("report*"))
+
+
+@pytest.mark.parametrize(("seconds", "written_after"), [(0, [7]), (25, [3, 6, 7])], ids=["in no time", "slowly"])
+def test_the_report_is_written_every_minute_and_in_the_end(model, tmp_path, monkeypatch, seconds, written_after):
+    """By a clock that goes on by so many seconds whenever it is looked at."""
     write, written = run.write_report, []
 
     def counted(records, *others):
         written.append(len(records))
         return write(records, *others)
 
-    monkeypatch.setattr(run, "_SECONDS_BETWEEN_REPORTS", seconds)
+    clock = SimpleNamespace(monotonic=partial(next, itertools.count(0, seconds)), perf_counter=time.perf_counter)
+    monkeypatch.setattr(run, "time", clock)
     monkeypatch.setattr(run, "write_report", counted)
     small_study(model, small_data(), tmp_path / "study")
-    assert len(written) == times
-    assert written == sorted(written) and written[-1] == len(NAMES) * 2 + 1
+    assert written == written_after
 
 
 def test_a_runs_file_holds_only_what_the_run_itself_tells(model, tmp_path):
