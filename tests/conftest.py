@@ -24,8 +24,8 @@ settings.load_profile("reproducible")
 
 
 def pytest_configure(config):
-    """Give each of several workers (`-n 2`), and what it launches, one thread."""
-    os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed prints, where it is installed, that it looked for others
+    """Keep DeepSpeed quiet, and give each of several workers (`-n 2`), and what it launches, one thread."""
+    os.environ["DS_ACCELERATOR"] = "cpu"  # else it prints, where it is installed, that it looked for others
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"

@@ -1,6 +1,7 @@
 """Recipes as a user launches them, and functions of these tests in processes of their own."""
 
 import contextlib
+import faulthandler
 import gc
 import multiprocessing
 import os
@@ -73,6 +74,7 @@ def _be_one_of_several(rank, main, folder, words, processes, port):
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
+    faulthandler.dump_traceback_later(600, exit=True)  # should it wait for another for ever
     torch.set_num_threads(1)
     gc.freeze()  # each `Trainer` collects garbage, and need not look at what was imported
     main(folder, *words)

@@ -48,8 +48,8 @@ def run_study(
 ) -> list[RunRecord]:
     """Fine-tune the model in every setting with every seed, and write `report.json`, `.md`, `.html` and `.png`.
 
-    The report is written every minute, in the end, and when the study is interrupted; it says which runs are missing.
-    Runs that an earlier call finished in the same folder are not run again.
+    The report is written after a run, once a minute at most, and in the end, also where that is an interrupt; it says
+    which runs are missing. Runs that an earlier call finished in the same folder are not run again.
 
     Args:
         model: the pretrained checkpoint, a folder or Hub id.

@@ -78,7 +78,9 @@ def test_a_study_that_is_interrupted_before_anything_is_measured_leaves_no_repor
 
 
 @pytest.mark.parametrize(("seconds", "written_after"), [(0, [7]), (25, [3, 6, 7])], ids=["in no time", "slowly"])
-def test_the_report_is_written_every_minute_and_in_the_end(model, tmp_path, monkeypatch, seconds, written_after):
+def test_the_report_is_written_once_a_minute_at_most_and_in_the_end(
+    model, tmp_path, monkeypatch, seconds, written_after
+):
     """By a clock that goes on by so many seconds whenever it is looked at."""
     write, written = run.write_report, []
 
