@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-FORKED = multiprocessing.get_context("forkserver")
-"""Each process is forked from one that has imported everything and computed nothing."""
-FORKED.set_forkserver_preload(["ewc_hf.trainer", "transformers.models.gpt2.modeling_gpt2"])
+_FORKED = multiprocessing.get_context("forkserver")
+"""Each process is forked from one that has imported everything and computed nothing, also those of torch."""
+_FORKED.set_forkserver_preload(["ewc_hf.trainer", "transformers.models.gpt2.modeling_gpt2"])
 
 
 def launch(folder, config, recipe, *options):
@@ -38,7 +38,7 @@ def launch(folder, config, recipe, *options):
 
 def exit_code(target, *args):
     """Call it in a process of its own, and return how that ended."""
-    process = FORKED.Process(target=target, args=args)
+    process = _FORKED.Process(target=target, args=args)
     process.start()
     process.join()
     return process.exitcode

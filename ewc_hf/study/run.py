@@ -129,8 +129,8 @@ def run_study(
                 seconds_a_step=seconds_a_step,
                 peak_memory_bytes=peak_memory_bytes(),
             )
-            records = [first, *(_between(setting, first, tuned, base, measure) if setting.interpolated else ())]
-            finished.keep((setting, seed), records)
+            between = _between(setting, first, tuned, base, measure) if setting.interpolated else []
+            finished.keep((setting, seed), [first, *between])
             if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
                 report()
                 reported = time.monotonic()

@@ -24,10 +24,9 @@ def test_importance_then_finetuning_then_perplexity(folder, monkeypatch, run_rec
     printed = run_recipe_together(folder, "generate_rehearsal.py", *where)
     assert printed.count("rows              4 of 12 tokens") == 1
 
-    with monkeypatch.context() as here:
-        here.chdir(folder)
-        text = ["--text", "books.jsonl", "--block_size", "8", "--resume"]
-        run_recipe("estimate_importance.py", "--model", "model", *text, "--output_dir", "of_text")
+    monkeypatch.chdir(folder)
+    text = ["--text", "books.jsonl", "--block_size", "8", "--resume"]
+    run_recipe("estimate_importance.py", "--model", "model", *text, "--output_dir", "of_text")
     assert (folder / "of_text" / "ewc_importance.safetensors").is_file()
     assert not (folder / "of_text" / "ewc_unfinished.safetensors").exists()
     run_recipe_together(folder, "estimate_importance.py", "--model", "model", "--rehearsal", "model")

@@ -6,7 +6,6 @@ import time
 from functools import partial
 from types import SimpleNamespace
 
-import datasets
 import pytest
 from small_study import NAMES, TEXTS, small_data, small_study
 from tiny import save_tiny_checkpoint, tiny_gpt2
@@ -14,10 +13,7 @@ from tiny import save_tiny_checkpoint, tiny_gpt2
 from ewc_hf.importance import Method
 from ewc_hf.study import markdown_report, read_report, run, shared, training
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("datasets_cache")
 
 
 @pytest.fixture

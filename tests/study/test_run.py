@@ -2,7 +2,6 @@ import dataclasses
 import shutil
 from types import SimpleNamespace
 
-import datasets
 import pytest
 from small_study import MEASUREMENT, NAMES, SEEDS, TEXTS, small_data, training
 from small_study import small_study as study
@@ -14,12 +13,8 @@ from ewc_hf.engines import processes
 from ewc_hf.study import Setting, markdown_report, parse_settings, read_report, run_study
 from ewc_hf.study.finished import FRACTIONS
 
+pytestmark = pytest.mark.usefixtures("datasets_cache")
 TIMES = ("seconds", "seconds_a_step", "peak_memory_bytes")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 import json
 import re
 
-import datasets
 from books_and_dialogs import BOOKS, DIALOGS
 from datasets import Dataset
 from tiny import save_tiny_checkpoint
@@ -9,8 +8,7 @@ from tiny import save_tiny_checkpoint
 from ewc_hf.study import TextNames, read_report
 
 
-def test_the_recipe(tmp_path, monkeypatch, run_recipe, capsys, caplog):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+def test_the_recipe(tmp_path, datasets_cache, run_recipe, capsys, caplog):
     model = save_tiny_checkpoint(tmp_path / "model")
     Dataset.from_dict({"text": ["", *BOOKS]}).to_parquet(tmp_path / "books.parquet")
     Dataset.from_dict({"turns": DIALOGS}).to_parquet(tmp_path / "dialogs.parquet")
